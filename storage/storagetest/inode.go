@@ -1,0 +1,221 @@
+package storagetest
+
+import (
+	"io/fs"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// inode is a file or a directory. Files only grow, so bytes once written never change in
+// place: Disks made by Crash share them.
+type inode struct {
+	dir *directory // nil for a file
+
+	data   []byte
+	synced int    // data before this offset needs no further Sync
+	newest int    // offset where the newest write began
+	lost   []span // parts of data[:synced] that the medium never got, in order
+
+	touched bool // changed since its times were set to zero
+	linked  bool // has a name
+	open    int  // Files and readers that hold it
+	locked  bool
+}
+
+// span is a range of bytes, to excluded.
+type span struct{ from, to int }
+
+// directory holds entries as the program sees them and as the medium has them. pending are
+// the changes that lead from one to the other, in order.
+type directory struct {
+	live, durable map[string]*inode
+	pending       []entryChange
+}
+
+// entryChange is one change of a directory. node is what the name stands for.
+type entryChange struct {
+	seq  uint64
+	from string // the name before: "" for a new entry
+	to   string // the name after: "" for a removed one
+	node *inode
+}
+
+func newDir() *inode {
+	return &inode{linked: true, dir: &directory{live: map[string]*inode{}, durable: map[string]*inode{}}}
+}
+
+// apply makes the change in a set of entries that may lack changes from before.
+func (c entryChange) apply(entries map[string]*inode) {
+	if c.from != "" && entries[c.from] == c.node {
+		delete(entries, c.from)
+	} else if c.from != "" && c.to != "" {
+		dropName(entries, c.node) // an earlier rename never reached the medium
+	}
+	if c.to != "" {
+		entries[c.to] = c.node
+	}
+}
+
+func dropName(entries map[string]*inode, node *inode) {
+	for name, n := range entries {
+		if n == node {
+			delete(entries, name)
+		}
+	}
+}
+
+// write appends p to what the program sees.
+func (n *inode) write(p []byte) {
+	n.newest = len(n.data)
+	n.data = append(n.data, p...)
+	n.touched = true
+}
+
+// sync makes data durable; with reached false it only makes it look so.
+func (n *inode) sync(reached bool) {
+	if !reached && n.synced < len(n.data) {
+		n.lost = append(n.lost, span{n.synced, len(n.data)})
+	}
+	n.synced = len(n.data)
+}
+
+// medium returns the data as a reader finds it who goes past the page cache. The caller
+// must not change it.
+func (n *inode) medium() []byte {
+	return blank(n.data, n.lost)
+}
+
+// blank returns data with zeros in the holes. It copies only where there is a hole.
+func blank(data []byte, holes []span) []byte {
+	copied := false
+	for _, h := range holes {
+		from, to := min(h.from, len(data)), min(h.to, len(data))
+		if from == to {
+			continue
+		}
+		if !copied {
+			data, copied = append([]byte(nil), data...), true
+		}
+		clear(data[from:to])
+	}
+	return data
+}
+
+// reached returns the size up to the last byte that a Sync brought to the medium.
+func (n *inode) reached() int {
+	end := n.synced
+	for i := len(n.lost) - 1; i >= 0 && n.lost[i].to == end; i-- {
+		end = n.lost[i].from
+	}
+	return end
+}
+
+// cost is what the inode takes of the free space.
+func (n *inode) cost() int64 {
+	if n.dir != nil {
+		return blockSize
+	}
+	return int64(len(n.data))
+}
+
+// find returns the inode of a name as the program sees it.
+func (d *Disk) find(name string) (*inode, error) {
+	if !fs.ValidPath(name) {
+		return nil, fs.ErrInvalid
+	}
+	n := d.root
+	if name == "." {
+		return n, nil
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if n.dir == nil {
+			return nil, syscall.ENOTDIR
+		}
+		if n = n.dir.live[part]; n == nil {
+			return nil, fs.ErrNotExist
+		}
+	}
+	return n, nil
+}
+
+// findFile returns the inode of a name that must be a file.
+func (d *Disk) findFile(name string) (*inode, error) {
+	n, err := d.find(name)
+	if err == nil && n.dir != nil {
+		return nil, syscall.EISDIR
+	}
+	return n, err
+}
+
+// findDir returns the inode of a name that must be a directory.
+func (d *Disk) findDir(name string) (*inode, error) {
+	n, err := d.find(name)
+	if err == nil && n.dir == nil {
+		return nil, syscall.ENOTDIR
+	}
+	return n, err
+}
+
+// parent returns the directory a name lies in, and the last part of the name.
+func (d *Disk) parent(name string) (*inode, string, error) {
+	if name == "." || !fs.ValidPath(name) {
+		return nil, "", fs.ErrInvalid
+	}
+	n, err := d.findDir(path.Dir(name))
+	return n, path.Base(name), err
+}
+
+// record makes a change of entries in a directory, not yet durable.
+func (d *Disk) record(dir *inode, from, to string, node *inode) {
+	d.seq++
+	c := entryChange{seq: d.seq, from: from, to: to, node: node}
+	c.apply(dir.dir.live)
+	dir.dir.pending = append(dir.dir.pending, c)
+	dir.touched = true
+}
+
+// release gives the space of an inode back that has no name and no reader left.
+func (d *Disk) release(n *inode) {
+	if !n.linked && n.open == 0 {
+		d.free += n.cost()
+		d.used -= n.cost()
+	}
+}
+
+// unlink takes its name from an inode.
+func (d *Disk) unlink(n *inode) {
+	n.linked = false
+	d.release(n)
+}
+
+// info is the fs.FileInfo of one moment.
+type info struct {
+	name    string
+	size    int64
+	mode    fs.FileMode
+	touched bool
+}
+
+func (n *inode) info(name string) info {
+	if n.dir != nil {
+		return info{name, blockSize, fs.ModeDir | 0o700, n.touched}
+	}
+	return info{name, int64(len(n.data)), 0o600, n.touched}
+}
+
+func (i info) Name() string      { return i.name }
+func (i info) Size() int64       { return i.size }
+func (i info) Mode() fs.FileMode { return i.mode }
+func (i info) IsDir() bool       { return i.mode.IsDir() }
+func (i info) Sys() any          { return nil }
+
+// ModTime is zero seconds since 1970 where a Sync or SyncDir has set it so, and some later
+// time where something was changed since: a Disk has no clock.
+func (i info) ModTime() time.Time {
+	if i.touched {
+		return time.Unix(1_000_000_000, 0)
+	}
+	return time.Unix(0, 0)
+}
