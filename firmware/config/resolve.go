@@ -1,0 +1,39 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// resolve puts relative paths below dir. Addresses stay as they are.
+func (c *Config) resolve(dir string) {
+	if dir == "" {
+		return
+	}
+	for _, p := range []*string{&c.Vault.Path, &c.Vault.Recipients, &c.Vault.DeviceKey, &c.Status.File} {
+		*p = below(dir, *p)
+	}
+	for i := range c.Link {
+		c.Link[i].Device = resolveDevice(dir, c.Link[i].Device)
+	}
+}
+
+func resolveDevice(dir, device string) string {
+	if path, ok := strings.CutPrefix(device, "file:"); ok {
+		return "file:" + below(dir, path)
+	}
+	if deviceScheme.MatchString(device) {
+		return device
+	}
+	return below(dir, device)
+}
+
+// below leaves rooted paths alone. "/dev/serial0" counts as rooted everywhere, for a file
+// made for a board is also read on a laptop that knows drives. An empty path stays empty,
+// for Validate to refuse.
+func below(dir, path string) string {
+	if path == "" || strings.HasPrefix(path, "/") || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
