@@ -1,0 +1,54 @@
+package vault
+
+import (
+	"time"
+
+	"holdfast/storage/segment"
+)
+
+// KeyFile is one wrapped copy of a flight's identity, as it goes to disk.
+type KeyFile struct {
+	Name string // flight.key.age, flight.key.2.age, ...
+	Data []byte
+}
+
+// FlightKey is all that the board ever has of a flight's identity: the public half, and the
+// secret half wrapped for the operators.
+type FlightKey struct {
+	Public string
+	Files  []KeyFile
+}
+
+// Config is what a vault needs. FS, DeviceID, DevicePub, Now and NewKey must be set.
+type Config struct {
+	FS        FS
+	DeviceID  string // 8 hex digits
+	DevicePub string // the verifier line of the device key
+	// Now is the time since boot. It never goes back.
+	Now func() time.Duration
+	// NewKey makes the identity of the next record. It may take milliseconds.
+	NewKey func() (*FlightKey, error)
+	// Header is copied into each segment; the vault fills in device, record and numbers.
+	Header segment.Header
+
+	FlushArmed, FlushIdle time.Duration
+	// WhenFull is "stop" or "oldest".
+	WhenFull string
+	// Wipe is called after file keys were dropped, so that their memory is cleared.
+	Wipe func()
+}
+
+const (
+	// rotateAfter bounds what a damaged segment can cost, and the memory that holds a
+	// segment until its clean close.
+	rotateAfter = 10 * time.Second
+	// rotateBytes does the same for a stream that is faster than any UART.
+	rotateBytes = 4 << 20
+	// closePiece is how much of a closing segment is written between two syncs, so that a
+	// slow medium is never busy with it for longer than a flush may wait.
+	closePiece = 256 << 10
+	// MinFree is kept free (bytes), so that the record can always be ended in good order.
+	MinFree = 8 << 20
+	// formatVersion is the number that docs/format/v1.md has.
+	formatVersion = 1
+)

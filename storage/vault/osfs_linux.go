@@ -1,0 +1,127 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// osFS is a directory of the board's medium. os.Root keeps every name inside it.
+type osFS struct {
+	dir  string
+	root *os.Root
+}
+
+// NewOSFS returns the FS of a directory, which it makes, 0700, where it is missing.
+func NewOSFS(dir string) (FS, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &osFS{dir: dir, root: root}, nil
+}
+
+func (o *osFS) Create(name string) (File, error) {
+	f, err := o.root.OpenFile(filepath.FromSlash(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{f}, nil
+}
+
+func (o *osFS) Open(name string) (io.ReadCloser, error) { return o.root.Open(name) }
+
+// ReadFile drops the page cache of the file first. The kernel keeps dirty pages, so this
+// reads back from the medium only what was synced, which is what callers have done.
+func (o *osFS) ReadFile(name string) ([]byte, error) {
+	f, err := o.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	// Advice only: where the kernel does not take it, the read is from memory.
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	return io.ReadAll(f)
+}
+
+func (o *osFS) Mkdir(name string) error              { return o.root.Mkdir(name, 0o700) }
+func (o *osFS) Rename(oldName, newName string) error { return o.root.Rename(oldName, newName) }
+func (o *osFS) Remove(name string) error             { return o.root.Remove(name) }
+
+func (o *osFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	d, err := o.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.ReadDir(-1)
+}
+
+func (o *osFS) SyncDir(name string) error {
+	d, err := o.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := zeroTimes(d); err != nil {
+		return err
+	}
+	return d.Sync()
+}
+
+func (o *osFS) Free() (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(o.dir, &s); err != nil {
+		return 0, err
+	}
+	return int64(s.Bavail) * int64(s.Bsize), nil
+}
+
+// Lock takes flock on the directory itself, so that no lock file stands in the tree and a
+// killed recorder leaves nothing behind.
+func (o *osFS) Lock(name string) (io.Closer, error) {
+	d, err := o.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		d.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, ErrLocked
+		}
+		return nil, fmt.Errorf("lock vault: %w", err)
+	}
+	return d, nil
+}
+
+type osFile struct{ f *os.File }
+
+func (o *osFile) Write(p []byte) (int, error) { return o.f.Write(p) }
+func (o *osFile) Close() error                { return o.f.Close() }
+
+func (o *osFile) Sync() error {
+	if err := zeroTimes(o.f); err != nil {
+		return err
+	}
+	return unix.Fdatasync(int(o.f.Fd()))
+}
+
+// zeroTimes sets access and modification time to 1970-01-01: they would tell when a flight
+// was. The change time cannot be set; it is named in docs/threat-model.md.
+func zeroTimes(f *os.File) error {
+	var ts [2]unix.Timespec
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, f.Fd(), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("set file times: %w", errno)
+	}
+	return nil
+}
