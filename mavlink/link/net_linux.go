@@ -1,0 +1,140 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/mavlink/serial"
+)
+
+const (
+	// dialTimeout is far above what loopback takes, and short beside the pauses between tries.
+	dialTimeout = 2 * time.Second
+	// shortest is the wait of a Read that is given none: a deadline that has passed would end
+	// a Read without looking for bytes.
+	shortest = time.Millisecond
+	// udpBuffer holds what comes in while the reader is busy: some 4 s at 1 MB/s. The system
+	// may grant less.
+	udpBuffer = 4 << 20
+	// maxDatagram is the largest payload of UDP. A read with less room cuts a datagram off.
+	maxDatagram = 1<<16 - 1
+)
+
+// tcpSource is the stream of one connection.
+type tcpSource struct{ conn *net.TCPConn }
+
+func openTCP(addr netip.AddrPort) (Source, error) {
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: -1} // loopback needs no probes
+	conn, err := dialer.DialTCP(context.Background(), "tcp", netip.AddrPort{}, addr)
+	if err != nil {
+		return nil, fmt.Errorf("open tcp:%s: %w", addr, err)
+	}
+	return &tcpSource{conn}, nil
+}
+
+func (s *tcpSource) Read(b []byte, wait time.Duration) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if err := s.conn.SetReadDeadline(time.Now().Add(max(wait, shortest))); err != nil {
+		return 0, netError(err)
+	}
+	n, err := s.conn.Read(b)
+	if n > 0 {
+		return n, nil // an error, if there was one, comes again
+	}
+	return 0, netError(err)
+}
+
+func (s *tcpSource) Close() error                          { return closeError(s.conn.Close()) }
+func (s *tcpSource) LineErrors() (serial.LineErrors, bool) { return serial.LineErrors{}, false }
+func (s *tcpSource) HoldsBack() bool                       { return true }
+
+// udpSource is the stream of all datagrams that reach one port.
+type udpSource struct {
+	conn *net.UDPConn
+	buf  []byte // one datagram, made when the first Read has less room than that
+	rest []byte // what of it was not handed out yet
+}
+
+func openUDP(addr netip.AddrPort) (Source, error) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return nil, fmt.Errorf("open udp:%s: %w", addr, err)
+	}
+	_ = conn.SetReadBuffer(udpBuffer) // works with less too
+	return &udpSource{conn: conn}, nil
+}
+
+func (s *udpSource) Read(b []byte, wait time.Duration) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	// Also tells whether the source was closed while a datagram was handed out in pieces.
+	if err := s.conn.SetReadDeadline(time.Now().Add(max(wait, shortest))); err != nil {
+		return 0, netError(err)
+	}
+	if len(s.rest) == 0 {
+		if len(b) >= maxDatagram {
+			return s.receive(b)
+		}
+		if s.buf == nil {
+			s.buf = make([]byte, maxDatagram)
+		}
+		n, err := s.receive(s.buf)
+		if err != nil {
+			return 0, err
+		}
+		s.rest = s.buf[:n]
+	}
+	n := copy(b, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+// receive reads the next datagram that is not empty, within the deadline that is set.
+func (s *udpSource) receive(b []byte) (int, error) {
+	for {
+		n, err := s.conn.Read(b)
+		if n > 0 {
+			return n, nil
+		}
+		if err != nil {
+			return 0, netError(err)
+		}
+	}
+}
+
+func (s *udpSource) Close() error                          { return closeError(s.conn.Close()) }
+func (s *udpSource) LineErrors() (serial.LineErrors, bool) { return serial.LineErrors{}, false }
+func (s *udpSource) HoldsBack() bool                       { return false }
+
+// netError turns an error of package net into those that Source promises.
+func netError(err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ErrSilent
+	case errors.Is(err, net.ErrClosed):
+		return os.ErrClosed
+	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.ECONNABORTED),
+		errors.Is(err, unix.ETIMEDOUT), errors.Is(err, unix.EPIPE):
+		return ErrHangup
+	}
+	return err
+}
+
+// closeError names a second Close as package os does.
+func closeError(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return os.ErrClosed
+	}
+	return err
+}

@@ -1,0 +1,27 @@
+package vehicle
+
+import "strings"
+
+// Mute stops the steady streams and the burst of parameters, so that a test of the flight
+// alone runs fast. What is said when a phase begins is still sent.
+func (v *Vehicle) Mute() { v.streams, v.params = nil, nil }
+
+// Drain leaves the given part of the battery.
+func (v *Vehicle) Drain(left float64) { v.power.usedMah = capacity * (1 - left) }
+
+// Down is the position below home in m; State has it rounded off by the terrain.
+func (v *Vehicle) Down() float64 { return v.body.pos[2] + terrain(v.body.pos) }
+
+// Step advances the flight by one tick, whether there are frames or not, and drops them.
+func (v *Vehicle) Step() bool {
+	v.step()
+	return !v.done
+}
+
+// ParamWords are the words of the list of settings of a stack.
+func ParamWords(s Stack) []string {
+	if s == PX4 {
+		return strings.Fields(px4Params)
+	}
+	return strings.Fields(copterParams)
+}

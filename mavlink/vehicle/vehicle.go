@@ -1,0 +1,220 @@
+// Package vehicle simulates a multirotor for the bench: its flight and the MAVLink 2
+// frames its autopilot sends meanwhile, ArduPilot-like or PX4-like.
+//
+// The airframe is a point mass with attitude, thrust lag, drag, wind and a battery; it
+// boots, finds its position, arms, flies a survey grid, returns, lands and disarms. What
+// the frames say comes from that one state, so attitude fits acceleration, speed fits
+// position and consumption fits current. Messages and enumerations are gomavlib's
+// (https://mavlink.io/en/messages/); frames leave at the pace of a 921,600 baud line.
+//
+// It reads no clock, opens no device and listens to nobody: commands sent to it have no
+// effect. It is no aid for tuning a controller.
+package vehicle
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/bluenviron/gomavlib/v3/pkg/message"
+)
+
+// Stack is the autopilot software to behave like.
+type Stack int
+
+// The stacks there are.
+const (
+	ArduPilot Stack = iota
+	PX4
+)
+
+// String returns the name that ParseStack takes.
+func (s Stack) String() string {
+	switch s {
+	case ArduPilot:
+		return "ardupilot"
+	case PX4:
+		return "px4"
+	}
+	return fmt.Sprintf("stack(%d)", int(s))
+}
+
+// ErrStack is returned for a stack that is neither ArduPilot nor PX4.
+var ErrStack = errors.New("unknown autopilot stack")
+
+// ErrDuration is returned by New for a negative duration.
+var ErrDuration = errors.New("flight duration is negative")
+
+// ParseStack returns the stack of a name, "ardupilot" or "px4"; else ErrStack.
+func ParseStack(name string) (Stack, error) {
+	for _, s := range []Stack{ArduPilot, PX4} {
+		if s.String() == name {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: %q", ErrStack, name)
+}
+
+// Options describe a flight. The zero value is an ArduPilot-like vehicle, system 1,
+// without a camera, that flies until it is stopped or its battery is low.
+type Options struct {
+	Stack    Stack
+	Seed     uint64        // picks place, wind, grid and noise
+	Duration time.Duration // of the whole run, from power-on to the last frame; 0: no end
+	Start    time.Time     // UTC of power-on, for SYSTEM_TIME; the zero time is 2026-01-01
+	Camera   bool          // add a camera (component 100) and a gimbal (component 154)
+	System   uint8         // MAVLink system id; 0 is 1
+}
+
+// Emission is one frame leaving the vehicle.
+type Emission struct {
+	At  time.Duration // since power-on, when its last byte is on the line; never falls
+	Raw []byte        // the frame; the caller may keep it
+}
+
+// State is a view of the flight, true values without sensor noise.
+type State struct {
+	Phase     string        // boot, standby, armed, take-off, survey, return, land, landed, disarmed
+	Elapsed   time.Duration // since power-on
+	Armed     bool
+	Latitude  float64 // degrees
+	Longitude float64 // degrees
+	Altitude  float64 // m above mean sea level
+	Height    float64 // m above the ground below
+	Speed     float64 // m/s over ground
+	Climb     float64 // m/s, up is positive
+	Roll      float64 // rad
+	Pitch     float64 // rad
+	Battery   float64 // what is left, 0 to 1
+	Volts     float64
+	Amperes   float64
+}
+
+const (
+	tick = 2500 * time.Microsecond // one step of the physics
+	// byteTime is ten bit times at 921,600 baud.
+	byteTime = 10 * time.Second / 921600
+)
+
+// Vehicle is one simulated flight. The same options give the same frames, byte for byte,
+// on the same architecture. Not safe for concurrent use.
+type Vehicle struct {
+	opt  Options
+	plan plan
+
+	now      time.Duration
+	lineFree time.Duration
+	body     body
+	air      air
+	pilot    pilot
+	power    power
+	nav      nav
+	sense    *rand.Rand // noise of sensors
+
+	streams []stream
+	params  []param
+	events  []message.Message // of the autopilot, for the next tick
+	seqs    map[uint8]*uint8
+	sent    uint32 // frames of component 1
+	coder   encoder
+	camera  *camera
+	eventNo uint16
+
+	queue []Emission
+	done  bool
+	err   error
+}
+
+// New returns a vehicle that is about to be powered on, or ErrStack or ErrDuration.
+func New(o Options) (*Vehicle, error) {
+	if o.Stack != ArduPilot && o.Stack != PX4 {
+		return nil, fmt.Errorf("%w: %d", ErrStack, int(o.Stack))
+	}
+	if o.Duration < 0 {
+		return nil, fmt.Errorf("%w: %v", ErrDuration, o.Duration)
+	}
+	if o.Start.IsZero() {
+		o.Start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	if o.System == 0 {
+		o.System = 1
+	}
+	// One source per concern, so that a camera changes no sensor and a sensor no wind.
+	place := rand.New(rand.NewPCG(o.Seed, 1))
+	v := &Vehicle{
+		opt:   o,
+		plan:  newPlan(o.Duration, place),
+		air:   newAir(rand.New(rand.NewPCG(o.Seed, 2))),
+		power: newPower(),
+		sense: rand.New(rand.NewPCG(o.Seed, 3)),
+		seqs:  map[uint8]*uint8{},
+	}
+	v.nav = newNav(place)
+	v.body.att[2] = wrapPi(place.Float64() * 6.28)
+	v.body.onGround = true
+	v.pilot.yaw = v.body.att[2]
+	v.streams, v.params = autopilotStreams(o.Stack), autopilotParams(o.Stack)
+	if o.Camera {
+		v.camera = newCamera(rand.New(rand.NewPCG(o.Seed, 4)))
+		v.streams = append(v.streams, cameraStreams()...)
+	}
+	for i := range v.streams {
+		v.streams[i].stagger(i)
+	}
+	return v, nil
+}
+
+// Next returns the next frame in order of time, and false when the flight is over.
+func (v *Vehicle) Next() (Emission, bool) {
+	for len(v.queue) == 0 && !v.done {
+		v.step()
+	}
+	if len(v.queue) == 0 {
+		return Emission{}, false
+	}
+	e := v.queue[0]
+	if v.opt.Duration > 0 && e.At > v.opt.Duration {
+		v.queue, v.done = nil, true
+		return Emission{}, false
+	}
+	v.queue = v.queue[1:]
+	return e, true
+}
+
+// Err returns why Next ended early: a message that gomavlib cannot encode; else nil.
+func (v *Vehicle) Err() error { return v.err }
+
+// State returns the state at the time of the last step. Next works ahead of what it
+// returns by at most one step of 2.5 ms and the frames waiting for the line.
+func (v *Vehicle) State() State {
+	b := &v.body
+	lat, lon := v.nav.latLon(b.pos)
+	return State{
+		Phase: v.pilot.phase.String(), Elapsed: v.now, Armed: v.pilot.armed(),
+		Latitude: lat, Longitude: lon,
+		Altitude: v.nav.homeAlt - b.pos[2], Height: b.height(),
+		Speed: b.vel.horizontal(), Climb: -b.vel[2],
+		Roll: b.att[0], Pitch: b.att[1],
+		Battery: v.power.left(), Volts: v.power.volts, Amperes: v.power.amps,
+	}
+}
+
+// step advances the world by one tick and queues what is due in it.
+func (v *Vehicle) step() {
+	v.queue = v.queue[:0]
+	v.now += tick
+	if v.opt.Duration > 0 && v.now > v.opt.Duration {
+		v.done = true
+		return
+	}
+	dt := tick.Seconds()
+	v.air.step(dt, v.body.height())
+	cmd := v.fly(dt)
+	v.body.step(dt, cmd, v.air.wind)
+	v.power.step(dt, v.body.thrust, v.pilot.armed())
+	if v.camera != nil {
+		v.camera.step(v)
+	}
+	v.emit()
+}
