@@ -1,0 +1,250 @@
+package flight
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"holdfast/mavlink"
+	"holdfast/storage/segment"
+)
+
+// collector takes the blocks of a record in order and keeps each once: a block whose sync
+// failed on the board was written a second time, with the same number.
+type collector struct {
+	out   *output
+	seen  map[uint64]bool
+	block uint64
+	skip  bool
+	meta  *segment.Meta
+
+	headers   []*segment.Header
+	pairs     []segment.ClockPair
+	events    []event
+	drops     []segment.Drops
+	lines     map[int]segment.LineErrors
+	sync      syncTotal
+	gaps      map[source]*GapReport
+	counter   []*mavlink.GapCounter
+	messages  map[uint32]*MessageReport
+	noise     noiseTotal
+	lastNoise *noiseRun
+	segments  []SegmentReport
+
+	frames       int64 // entries written
+	frameBytes   int64
+	sealedFrames int64 // entries that the metadata of the seen blocks names
+	strayBytes   int64 // of entries that do not parse
+	unknown      int64
+	mixedStamps  bool
+	firstUsec    int64 // since boot
+	lastUsec     int64
+	partial      []byte // entries of a block that the medium holds in part
+	partialOf    uint64
+	partialOff   int64
+}
+
+type source struct {
+	link              int
+	system, component uint8
+}
+
+type event struct {
+	segment.Event
+	record string
+}
+
+func newCollector(out *output) *collector {
+	return &collector{out: out, seen: map[uint64]bool{}, gaps: map[source]*GapReport{}, messages: map[uint32]*MessageReport{},
+		lines: map[int]segment.LineErrors{}, noise: noiseTotal{reasons: map[string]int64{}}}
+}
+
+// Meta opens a block.
+func (c *collector) Meta(m *segment.Meta) error {
+	c.block, c.meta = m.Block, m
+	if c.partial != nil && m.Block == c.partialOf {
+		c.partial, c.skip = nil, false // the whole copy; its metadata was taken already
+		return nil
+	}
+	if c.skip = c.seen[m.Block]; c.skip {
+		return nil
+	}
+	if m.Header == nil {
+		c.takePartial()
+	}
+	c.seen[m.Block] = true
+	if m.Header != nil {
+		c.headers = append(c.headers, m.Header)
+	}
+	c.sealedFrames += int64(m.Frames)
+	c.pairs = append(c.pairs, m.Clock...)
+	for _, e := range m.Events {
+		c.events = append(c.events, event{Event: e})
+	}
+	if m.EventsMore > 0 {
+		c.events = append(c.events, event{Event: segment.Event{BootUsec: m.BootUsec, Kind: "events_not_listed", Detail: fmt.Sprint(m.EventsMore)}})
+	}
+	if m.Drops != nil {
+		c.drops = append(c.drops, *m.Drops)
+	}
+	for _, l := range m.Lines {
+		c.lines[l.Link] = l
+	}
+	c.sync.add(m.Sync)
+	c.sealedGaps(m)
+	return nil
+}
+
+// sealedGaps notes the gaps that the recorder saw.
+func (c *collector) sealedGaps(m *segment.Meta) {
+	for _, g := range m.Gaps {
+		s := source{g.Link, g.System, g.Component}
+		r := c.gaps[s]
+		if r == nil {
+			r = &GapReport{Link: g.Link, System: g.System, Component: g.Component}
+			c.gaps[s] = r
+		}
+		r.Gaps++
+		r.LostFrames += int64(g.Lost)
+		c.events = append(c.events, event{Event: segment.Event{BootUsec: g.BootUsec, Kind: "sequence_gap",
+			Detail: fmt.Sprintf("system %d component %d: expected %d, got %d, %d frames missing", g.System, g.Component, g.Expected, g.Got, g.Lost)}})
+	}
+	if m.GapsMore != nil {
+		s := source{-1, 0, 0}
+		if c.gaps[s] == nil {
+			c.gaps[s] = &GapReport{Link: -1}
+		}
+		c.gaps[s].Gaps += int64(m.GapsMore.Gaps)
+		c.gaps[s].LostFrames += int64(m.GapsMore.Lost)
+	}
+}
+
+// Data takes the entries of a block. Those of a block that is there in part wait: a whole
+// copy may follow in the next segment.
+func (c *collector) Data(entries []byte, part bool) error {
+	if c.skip || c.meta == nil {
+		return nil
+	}
+	if part {
+		c.partial, c.partialOf, c.partialOff = append([]byte(nil), entries...), c.block, c.meta.StampOffset
+		return nil
+	}
+	return c.entries(entries, c.meta.StampOffset, c.meta.Unknown)
+}
+
+// takePartial gives up waiting for the whole copy of a block that is there in part. Such a copy
+// is written only after a failed sync, right behind the header of the next segment.
+func (c *collector) takePartial() {
+	if c.partial == nil {
+		return
+	}
+	p := c.partial
+	c.partial = nil
+	c.keep(c.entries(p, c.partialOff, nil))
+}
+
+func (c *collector) keep(err error) {
+	if err != nil && c.out.err == nil {
+		c.out.err = err
+	}
+}
+
+// entries writes .tlog entries with stamps since boot; finish puts UTC in.
+func (c *collector) entries(p []byte, offset int64, unknown []int) error {
+	for i := 0; len(p) > 0; i++ {
+		if len(p) < 9 {
+			c.strayBytes += int64(len(p))
+			return nil
+		}
+		f, ok := mavlink.ParseFrame(p[8:])
+		if !ok { // the end of a block that is there in part
+			c.strayBytes += int64(len(p))
+			return nil
+		}
+		boot := int64(binary.BigEndian.Uint64(p)) - offset
+		c.count(&f, boot)
+		if err := c.out.entry(boot, f.Raw); err != nil {
+			return err
+		}
+		p = p[8+len(f.Raw):]
+	}
+	return nil
+}
+
+func (c *collector) count(f *mavlink.Frame, boot int64) {
+	if c.frames == 0 {
+		c.firstUsec = boot
+	}
+	c.lastUsec = max(c.lastUsec, boot)
+	c.frames++
+	c.frameBytes += int64(len(f.Raw))
+	m := c.messages[f.ID]
+	if m == nil {
+		m = newMessageReport(f)
+		c.messages[f.ID] = m
+	}
+	m.Count++
+	m.Bytes += int64(len(f.Raw))
+	if !f.Known {
+		c.unknown++
+	}
+}
+
+// Noise takes a run of bytes that belong to no frame.
+func (c *collector) Noise(r segment.NoiseRun) error {
+	if c.skip || c.meta == nil {
+		return nil
+	}
+	boot := int64(r.StampUsec) - c.meta.StampOffset
+	reason := mavlink.Reason(r.Reason)
+	c.noise.bytes += int64(len(r.Data))
+	c.noise.reasons[reason.String()] += int64(len(r.Data))
+	if c.frames == 0 && c.noise.runs == 0 {
+		c.firstUsec = boot
+	}
+	c.lastUsec = max(c.lastUsec, boot)
+	if err := c.out.noiseBytes(r.Data); err != nil {
+		return err
+	}
+	// The scanner hands a long run out in pieces; bytes without a start byte that follow each
+	// other are one run.
+	if l := c.lastNoise; l != nil && reason == mavlink.NoStart && l.reason == reason && l.link == r.Link && l.offset+l.length == r.Offset {
+		l.length += int64(len(r.Data))
+		return nil
+	}
+	c.noise.runs++
+	run := noiseRun{offset: r.Offset, boot: boot, length: int64(len(r.Data)), link: r.Link, reason: reason}
+	c.out.runs = append(c.out.runs, run)
+	c.lastNoise = &c.out.runs[len(c.out.runs)-1]
+	return nil
+}
+
+// missingBlocks counts the numbers that were skipped between the first and the last block.
+func (c *collector) missingBlocks() int64 {
+	var last uint64
+	for n := range c.seen {
+		last = max(last, n)
+	}
+	if len(c.seen) == 0 {
+		return 0
+	}
+	return int64(last) + 1 - int64(len(c.seen))
+}
+
+type noiseTotal struct {
+	bytes, runs int64
+	reasons     map[string]int64
+}
+
+type syncTotal struct {
+	count    int64
+	max, sum int64
+}
+
+func (t *syncTotal) add(s *segment.Sync) {
+	if s == nil {
+		return
+	}
+	t.count += int64(s.Count)
+	t.sum += s.SumUsec
+	t.max = max(t.max, s.MaxUsec)
+}

@@ -1,0 +1,320 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"holdfast/mavlink"
+	"holdfast/mavlink/link"
+	"holdfast/mavlink/tlog"
+	"holdfast/storage/segment"
+)
+
+const (
+	// readBuffer is one read: more than a UART or a pseudo-terminal ever gives at once.
+	readBuffer = 32 << 10
+	// silenceRule is when a scanner is told that nothing comes (CONTRACT, Frames).
+	silenceRule = 100 * time.Millisecond
+	// idleWait is how long a read waits where no rule needs it to end sooner.
+	idleWait = time.Second
+	// silentAfter is when a quiet link becomes an event: three heartbeats.
+	silentAfter = 3 * time.Second
+	// reopenFirst and reopenMost bound the back-off between tries to open a link.
+	reopenFirst = 100 * time.Millisecond
+	reopenMost  = 2 * time.Second
+	// noFramesAfter is when bytes without a single frame become an event: usually a baud
+	// rate that is not the autopilot's.
+	noFramesAfter = 5 * time.Second
+	// autopilotGone is after how long another autopilot may take the place of a silent one;
+	// in the air it takes longer, because a flight must not end by mistake.
+	autopilotGone      = 10 * time.Second
+	autopilotGoneArmed = 60 * time.Second
+)
+
+// intake reads one link: bytes to frames and noise, into the ring. Its methods run on one
+// goroutine; the scanner's callbacks run with the ring's lock held.
+type intake struct {
+	r     *Recorder
+	index int
+	cfg   Link
+	src   link.Source
+	scan  *mavlink.Scanner
+	gaps  mavlink.GapCounter
+	buf   []byte
+	taken int64 // bytes received
+	drop  bool  // what the scanner hands over now finds no room
+
+	lastByte  time.Duration
+	lastFrame time.Duration
+	silent    bool
+	noFrames  bool
+	lines     segment.LineErrors
+	nextLines time.Duration
+
+	ownSystem mavlink.SystemID
+	ownKnown  bool
+	ownHeard  time.Duration
+	armed     bool
+	nextPair  time.Duration
+}
+
+func newIntake(r *Recorder, index int, cfg Link) *intake {
+	in := &intake{r: r, index: index, cfg: cfg, buf: make([]byte, readBuffer)}
+	in.scan = mavlink.NewScanner(in)
+	return in
+}
+
+// run opens the link, reads until it is lost, and opens it again, until ctx ends or the input
+// is a file that was read to its end.
+func (in *intake) run(ctx context.Context) {
+	wait := reopenFirst
+	failing := false
+	for ctx.Err() == nil {
+		src, err := in.r.cfg.OpenLink(in.cfg.Device, in.cfg.Baud)
+		in.r.tried(in.index)
+		if err == nil {
+			wait, failing = reopenFirst, false
+			if in.serve(ctx, src) {
+				return
+			}
+			continue
+		}
+		if !failing {
+			failing = true
+			in.event("link_unavailable", err.Error())
+			in.r.problem("link " + in.cfg.Name + ": " + err.Error())
+		}
+		sleep(ctx, wait)
+		wait = min(2*wait, reopenMost)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// serve reads src until it fails; done says that no more will ever come.
+func (in *intake) serve(ctx context.Context, src link.Source) (done bool) {
+	in.src = src
+	stop := context.AfterFunc(ctx, func() { src.Close() })
+	defer stop()
+	now := in.r.cfg.Now()
+	in.lastByte, in.lastFrame, in.silent, in.noFrames = now, now, false, false
+	in.event("link_open", in.cfg.Device)
+	in.r.problem("")
+	err := in.read()
+	src.Close()
+	in.locked(true, func() { in.scan.End(in.r.cfg.Now()) })
+	if ctx.Err() != nil {
+		in.event("link_closed", "the recorder stops")
+		return true
+	}
+	if errors.Is(err, io.EOF) {
+		in.event("link_end", "end of the file")
+		return true
+	}
+	in.event("link_lost", err.Error())
+	in.r.problem("link " + in.cfg.Name + ": " + err.Error())
+	in.r.log.Warn("link lost", slog.String("link", in.cfg.Name), slog.Any("err", err))
+	return false
+}
+
+// read moves bytes from the source to the scanner until the source fails.
+func (in *intake) read() error {
+	for {
+		wait := idleWait
+		if in.scan.Pending() > 0 {
+			wait = silenceRule
+		}
+		n, err := in.src.Read(in.buf, wait)
+		now := in.r.cfg.Now()
+		if n > 0 {
+			in.take(now, in.buf[:n])
+		}
+		if errors.Is(err, link.ErrSilent) {
+			in.quiet(now)
+			err = nil
+		}
+		in.lineErrors(now)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (in *intake) take(now time.Duration, p []byte) {
+	if in.silent {
+		in.silent = false
+		in.event("link_resumed", "")
+	}
+	in.lastByte = now
+	in.locked(in.src.HoldsBack(), func() {
+		in.taken += int64(len(p))
+		in.scan.Write(now, p)
+	})
+	in.r.bytes.Add(int64(len(p)))
+	in.checkFrames(now)
+}
+
+// checkFrames tells of bytes that never become frames.
+func (in *intake) checkFrames(now time.Duration) {
+	if in.noFrames || now-in.lastFrame < noFramesAfter {
+		return
+	}
+	in.noFrames = true
+	in.event("no_frames", "bytes arrive, but no MAVLink frame: wrong baud rate or wiring?")
+	in.r.problem("link " + in.cfg.Name + ": bytes arrive, but no MAVLink frame; check baud and wiring")
+}
+
+func (in *intake) quiet(now time.Duration) {
+	if in.scan.Pending() > 0 {
+		in.locked(true, func() { in.scan.Idle(now) })
+	}
+	if !in.silent && now-in.lastByte >= silentAfter {
+		in.silent = true
+		in.event("link_silent", "")
+	}
+}
+
+// locked runs f with the ring's lock held. What f's scanner hands over is dropped and counted
+// where there is no room and the source cannot wait.
+func (in *intake) locked(holdsBack bool, f func()) {
+	rg := in.r.ring
+	rg.mu.Lock()
+	defer rg.mu.Unlock()
+	// A stopping recorder keeps what still comes: it is bounded by one read.
+	in.drop = !rg.admit(holdsBack) && !rg.stopped
+	first := rg.cur == nil || rg.cur.first == 0
+	f()
+	if first {
+		rg.notify()
+	}
+}
+
+func (in *intake) event(kind, detail string) {
+	rg := in.r.ring
+	rg.mu.Lock()
+	defer rg.mu.Unlock()
+	in.eventLocked(in.r.cfg.Now(), kind, detail)
+	rg.notify()
+}
+
+func (in *intake) eventLocked(at time.Duration, kind, detail string) {
+	b := in.r.ring.current()
+	b.touch(at)
+	m := &b.block.Meta
+	if len(m.Events) >= batchEvents {
+		m.EventsMore++
+		return
+	}
+	m.Events = append(m.Events, segment.Event{BootUsec: at.Microseconds(), Kind: kind, Link: in.cfg.Name, Detail: detail})
+}
+
+// lineErrors notes the UART's own counters when they changed, at most once a second.
+func (in *intake) lineErrors(now time.Duration) {
+	if now < in.nextLines {
+		return
+	}
+	in.nextLines = now + time.Second
+	c, ok := in.src.LineErrors()
+	if !ok {
+		return
+	}
+	l := segment.LineErrors{Link: in.index, Overrun: c.Overrun, Buffer: c.BufOverrun, Framing: c.Framing, Parity: c.Parity, Break: c.Break}
+	if l == in.lines || l == (segment.LineErrors{Link: in.index}) {
+		return
+	}
+	in.lines = l
+	rg := in.r.ring
+	rg.mu.Lock()
+	defer rg.mu.Unlock()
+	b := rg.current()
+	b.touch(now)
+	b.block.Meta.Lines = append(b.block.Meta.Lines, l)
+}
+
+// Frame takes a frame from the scanner. The ring's lock is held.
+func (in *intake) Frame(f *mavlink.Frame) {
+	in.lastFrame, in.noFrames = f.At, false
+	in.r.frames.Add(1)
+	gap, jumped := in.gaps.Observe(f)
+	if in.drop {
+		in.r.ring.drop(f.At, 1, 0, len(f.Raw))
+		in.r.drops.Add(1)
+	}
+	switch f.ID {
+	case mavlink.MsgHeartbeat:
+		in.heartbeat(f)
+	case mavlink.MsgSystemTime:
+		in.systemTime(f)
+	}
+	if in.drop {
+		return
+	}
+	b := in.r.ring.current()
+	if jumped {
+		in.gap(b, gap)
+	}
+	in.append(b, f)
+	if b.size() >= batchBytes {
+		in.r.ring.turn()
+	}
+}
+
+func (in *intake) append(b *batch, f *mavlink.Frame) {
+	m := &b.block.Meta
+	if !f.Known {
+		m.Unknown = append(m.Unknown, m.Frames)
+	}
+	if in.r.several {
+		if n := len(m.Runs); n > 0 && m.Runs[n-1][0] == in.index {
+			m.Runs[n-1][1]++
+		} else {
+			m.Runs = append(m.Runs, [2]int{in.index, 1})
+		}
+	}
+	m.Frames++
+	b.block.Data = tlog.AppendEntry(b.block.Data, stamp(f.At, m.StampOffset), f.Raw)
+	b.start(f.At, f.Offset)
+}
+
+func stamp(at time.Duration, offset int64) uint64 { return uint64(at.Microseconds() + offset) }
+
+func (in *intake) gap(b *batch, g mavlink.Gap) {
+	in.r.gaps.Add(int64(g.Lost))
+	m := &b.block.Meta
+	if len(m.Gaps) < batchGaps {
+		m.Gaps = append(m.Gaps, segment.Gap{BootUsec: g.At.Microseconds(), Link: in.index, System: uint8(g.System),
+			Component: uint8(g.Component), Expected: g.Expected, Got: g.Got, Lost: g.Lost})
+		return
+	}
+	if m.GapsMore == nil {
+		m.GapsMore = &segment.GapsMore{}
+	}
+	m.GapsMore.Gaps++
+	m.GapsMore.Lost += g.Lost
+}
+
+// Noise takes bytes that belong to no frame. The ring's lock is held.
+func (in *intake) Noise(n *mavlink.Noise) {
+	in.r.noise.Add(int64(len(n.Data)))
+	if in.drop {
+		in.r.ring.drop(n.At, 0, len(n.Data), len(n.Data))
+		return
+	}
+	b := in.r.ring.current()
+	run := segment.NoiseRun{Offset: n.Offset, StampUsec: stamp(n.At, b.block.Meta.StampOffset), Link: uint8(in.index), Reason: uint8(n.Reason), Data: n.Data}
+	b.block.Noise = segment.AppendNoise(b.block.Noise, run)
+	b.start(n.At, n.Offset)
+	if b.size() >= batchBytes {
+		in.r.ring.turn()
+	}
+}

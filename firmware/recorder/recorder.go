@@ -1,0 +1,154 @@
+// Package recorder brings the bytes of the links into the vault: one reader goroutine a link
+// that does nothing slow, a bounded ring, one writer goroutine that owns the vault. It decides
+// where a flight starts and ends. It sends nothing.
+package recorder
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/mavlink/link"
+	"holdfast/storage/vault"
+)
+
+// Link is a source of telemetry.
+type Link struct {
+	Name   string
+	Device string
+	Baud   int
+}
+
+// Config is what a Recorder needs. All but Host and Log must be set.
+type Config struct {
+	Links    []Link
+	OpenLink func(device string, baud int) (link.Source, error)
+	Vault    *vault.Vault
+	// ArmedOnly records flights only, each with what came in the half minute before it.
+	ArmedOnly bool
+	// Now is the time since boot. It never goes back.
+	Now  func() time.Duration
+	Host HostClock
+	Log  *slog.Logger
+}
+
+// Recorder records. Make it with New, use it once.
+type Recorder struct {
+	cfg     Config
+	log     *slog.Logger
+	ring    *ring
+	clock   clock
+	intakes []*intake
+	several bool
+
+	armKnown bool // under the ring's lock
+	armed    atomic.Bool
+	frames   atomic.Int64
+	bytes    atomic.Int64
+	gaps     atomic.Int64
+	noise    atomic.Int64
+	drops    atomic.Int64
+
+	mu       sync.Mutex
+	untried  map[int]bool
+	ready    chan struct{} // closed when each link was tried once
+	state    string
+	record   string
+	free     int64
+	linkErr  string
+	vaultErr string
+
+	w writer
+}
+
+// New returns a recorder that has not started.
+func New(cfg Config) *Recorder {
+	r := &Recorder{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), untried: map[int]bool{}, state: "starting"}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	r.clock.host = cfg.Host
+	r.ring = newRing(func(b *batch) { b.block.Meta.StampOffset = r.clock.offset.Load() })
+	r.several = len(cfg.Links) > 1
+	for i, l := range cfg.Links {
+		r.untried[i] = true
+		r.intakes = append(r.intakes, newIntake(r, i, l))
+	}
+	r.w = writer{r: r, v: cfg.Vault, cut: cfg.Vault.CutFlight()}
+	return r
+}
+
+// Run records until ctx ends or every link is a file that was read to its end; then it writes
+// what is left and closes the record. It does not close the vault.
+func (r *Recorder) Run(ctx context.Context) error {
+	var readers sync.WaitGroup
+	done := make(chan struct{})
+	r.w.pairs = r.clock.pairs(r.cfg.Now(), true) // before the first stamp is given
+	for _, in := range r.intakes {
+		readers.Go(func() { in.run(ctx) })
+	}
+	context.AfterFunc(ctx, r.ring.stop)
+	go func() {
+		readers.Wait()
+		close(done)
+		r.ring.notify()
+	}()
+	r.setState("standby")
+	return r.w.run(done)
+}
+
+// Ready is closed when each link was tried once.
+func (r *Recorder) Ready() <-chan struct{} { return r.ready }
+
+func (r *Recorder) tried(link int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.untried[link] {
+		return
+	}
+	delete(r.untried, link)
+	if len(r.untried) == 0 {
+		close(r.ready)
+	}
+}
+
+// Snapshot is the recorder's health at one moment.
+type Snapshot struct {
+	State     string // starting, standby, recording, fault
+	Armed     bool
+	Record    string
+	Frames    int64
+	Bytes     int64
+	Gaps      int64 // frames missing by their sequence numbers
+	Noise     int64
+	Drops     int64
+	Free      int64
+	LastError string
+}
+
+// Snapshot may be called from any goroutine.
+func (r *Recorder) Snapshot() Snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Snapshot{State: r.state, Armed: r.armed.Load(), Record: r.record, Frames: r.frames.Load(), Bytes: r.bytes.Load(),
+		Gaps: r.gaps.Load(), Noise: r.noise.Load(), Drops: r.drops.Load(), Free: r.free, LastError: r.vaultErr}
+	if s.LastError == "" {
+		s.LastError = r.linkErr
+	}
+	return s
+}
+
+// problem notes what is wrong with a link; empty: nothing any more.
+func (r *Recorder) problem(s string) {
+	r.mu.Lock()
+	r.linkErr = s
+	r.mu.Unlock()
+}
+
+func (r *Recorder) setState(s string) {
+	r.mu.Lock()
+	r.state = s
+	r.mu.Unlock()
+}

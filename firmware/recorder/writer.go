@@ -1,0 +1,331 @@
+package recorder
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"holdfast/storage/segment"
+	"holdfast/storage/vault"
+)
+
+const (
+	// recordEvery: at most one new record in this time, however the arm bit flaps. The first
+	// change after a start is exempt, so that a board that starts in the air, or a quick
+	// take-off, gets its flight record at once.
+	recordEvery = 5 * time.Second
+	// roomEvery is how often the free space is looked at.
+	roomEvery = time.Second
+	// retryFirst and retryMost bound the back-off after the vault refused something.
+	retryFirst = 250 * time.Millisecond
+	retryMost  = 5 * time.Second
+	// beforeFlight is what goes before a flight where only flights are recorded.
+	beforeFlight = 30 * time.Second
+	// beforeBytes bounds the memory for it; it is part of what the ring may hold.
+	beforeBytes = ringBytes / 2
+)
+
+// writer is the one goroutine that owns the vault.
+type writer struct {
+	r     *Recorder
+	v     *vault.Vault
+	cut   vault.RecordID      // a flight that a cut ended; the first record goes on with it
+	pairs []segment.ClockPair // for the next block
+
+	kind     vault.Kind
+	want     vault.Kind
+	switched bool          // the arm bit has begun a record since the start
+	began    time.Duration // when it last did
+	oldest   time.Duration // arrival of the oldest entry not yet durable; 0: none
+	retryAt  time.Duration
+	retry    time.Duration
+	nextRoom time.Duration
+	nextKey  time.Duration
+	full     bool
+	before   []segment.Block // ArmedOnly: what came since the last flight
+	beforeN  int
+}
+
+// run serves the ring until done is closed and everything is written.
+func (w *writer) run(done <-chan struct{}) error {
+	if err := w.v.Prepare(); err != nil {
+		w.fault(err)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := w.r.cfg.Now()
+		w.look(now)
+		w.drain(now, false)
+		if w.tidy(now) {
+			timer.Reset(0)
+		} else {
+			timer.Reset(w.pause(now))
+		}
+		select {
+		case <-done:
+			return w.end()
+		case <-w.r.ring.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// pause is how long nothing needs to be done.
+func (w *writer) pause(now time.Duration) time.Duration {
+	at := w.nextRoom
+	if w.retryAt > now {
+		at = min(w.retryAt, at)
+	} else if due, ok := w.due(); ok && !w.full {
+		at = min(at, due)
+	}
+	return max(at-now, 0)
+}
+
+// blocked tells whether the vault refused something a moment ago.
+func (w *writer) blocked(now time.Duration) bool { return w.full || now < w.retryAt }
+
+// due is when what waits has to be durable.
+func (w *writer) due() (time.Duration, bool) {
+	w.v.SetArmed(w.r.armed.Load())
+	if w.oldest > 0 {
+		return w.oldest + w.v.Interval(), true
+	}
+	since, entries, ok := w.r.ring.oldest()
+	if !ok || !entries && w.v.Record().Number == 0 {
+		return 0, false // events alone begin no record
+	}
+	return since + w.v.Interval(), true
+}
+
+// drain appends the batches that are full, and all of them where the time has come, and then
+// makes them durable. It takes no more than what waited when it began: a fast source must not
+// keep it from the flush.
+func (w *writer) drain(now time.Duration, last bool) {
+	if w.blocked(now) && !last {
+		return
+	}
+	due, ok := w.due()
+	flush := last || ok && due <= now
+	for range w.r.ring.ready(flush) {
+		if err := w.take(w.r.ring.head()); err != nil {
+			w.fault(err)
+			return
+		}
+	}
+	if !flush && w.retry == 0 {
+		return
+	}
+	if err := w.v.Flush(); err != nil {
+		w.fault(err)
+		return
+	}
+	w.oldest = 0
+	w.well()
+}
+
+// take brings one batch into the vault and releases it.
+func (w *writer) take(b *batch) error {
+	switch b.arm {
+	case armOn:
+		w.want = vault.Flight
+	case armOff:
+		w.want = vault.Ground
+	}
+	if b.first == 0 && w.v.Record().Number == 0 {
+		w.r.ring.release() // events of a stop, and no record to put them in
+		return nil
+	}
+	if w.r.cfg.ArmedOnly {
+		return w.takeArmedOnly(b)
+	}
+	if err := w.begin(b.first); err != nil {
+		return err
+	}
+	return w.append(b)
+}
+
+// append hands the batch to the vault. The vault holds it from then on, even where it fails.
+func (w *writer) append(b *batch) error {
+	b.block.Meta.Clock = append(w.pairs, b.block.Meta.Clock...)
+	w.pairs = nil
+	if w.oldest == 0 {
+		w.oldest = max(b.since, 1)
+	}
+	err := w.v.Append(&b.block)
+	w.r.ring.release()
+	return err
+}
+
+// begin starts a record where there is none, or where the arming state asks for another kind
+// and the last change is long enough ago.
+func (w *writer) begin(at time.Duration) error {
+	was := w.v.Record()
+	have := was.Number != 0
+	if have && (w.want == 0 || w.want == w.kind) {
+		return nil
+	}
+	if have && w.switched && at-w.began < recordEvery {
+		return nil
+	}
+	kind, goesOn := w.want, vault.RecordID{}
+	if !have && w.cut.Number != 0 {
+		kind, goesOn = vault.Flight, w.cut
+	}
+	if kind == 0 {
+		kind = vault.Ground
+	}
+	err := w.v.Begin(kind, goesOn)
+	if w.v.Record() == was {
+		return err
+	}
+	if err != nil { // the new record stands; the old one could not be ended in good order
+		w.r.log.Error("end record", slog.String("record", was.String()), slog.Any("err", err))
+	}
+	if have {
+		w.switched, w.began = true, at
+	}
+	w.kind, w.cut = kind, vault.RecordID{}
+	w.pairs = w.r.clock.pairs(w.r.cfg.Now(), true)
+	w.set("recording", w.v.Record().String())
+	w.r.log.Info("record begun", slog.String("record", w.v.Record().String()))
+	return nil
+}
+
+// takeArmedOnly keeps what comes on the ground in memory, half a minute of it, and puts it
+// before the flight when there is one.
+func (w *writer) takeArmedOnly(b *batch) error {
+	flying := w.v.Record().Number != 0
+	if flying && w.want != vault.Flight && b.first-w.began >= recordEvery {
+		if err := w.v.End(); err != nil {
+			return err
+		}
+		w.oldest, flying = 0, false
+		w.set("standby", "")
+	}
+	if !flying && w.want != vault.Flight && w.cut.Number == 0 {
+		w.keep(b)
+		return nil
+	}
+	if !flying {
+		if err := w.v.Begin(vault.Flight, w.cut); err != nil {
+			return err
+		}
+		w.kind, w.cut, w.began = vault.Flight, vault.RecordID{}, b.first
+		w.pairs = w.r.clock.pairs(w.r.cfg.Now(), true)
+		w.set("recording", w.v.Record().String())
+	}
+	for i := range w.before {
+		if err := w.v.Append(&w.before[i]); err != nil {
+			w.r.log.Warn("write", slog.Any("err", err))
+		}
+	}
+	w.before, w.beforeN = nil, 0
+	return w.append(b)
+}
+
+func (w *writer) keep(b *batch) {
+	own := b.block
+	own.Data, own.Noise = append([]byte(nil), b.block.Data...), append([]byte(nil), b.block.Noise...)
+	own.Meta.BootUsec = w.r.cfg.Now().Microseconds()
+	w.r.ring.release()
+	w.before = append(w.before, own)
+	w.beforeN += len(own.Data) + len(own.Noise)
+	limit := own.Meta.BootUsec - beforeFlight.Microseconds()
+	for len(w.before) > 0 && (w.before[0].Meta.BootUsec < limit || w.beforeN > beforeBytes) {
+		w.beforeN -= len(w.before[0].Data) + len(w.before[0].Noise)
+		w.before = w.before[1:]
+	}
+}
+
+// tidy does one piece of the vault's clean-up where no flush is near.
+func (w *writer) tidy(now time.Duration) (more bool) {
+	if due, ok := w.due(); ok && due <= now && !w.blocked(now) {
+		return true
+	}
+	if w.v.Step() {
+		return true
+	}
+	if now >= w.nextKey && !w.blocked(now) {
+		w.nextKey = now + roomEvery
+		if err := w.v.Prepare(); err != nil {
+			w.fault(err)
+		}
+	}
+	return false
+}
+
+// look checks the free space and the clock now and then.
+func (w *writer) look(now time.Duration) {
+	if now < w.nextRoom {
+		return
+	}
+	w.nextRoom = now + roomEvery
+	w.pairs = append(w.pairs, w.r.clock.pairs(now, false)...)
+	free, err := w.v.Free()
+	w.r.mu.Lock()
+	w.r.free = free
+	w.r.mu.Unlock()
+	if err == nil {
+		err = w.v.Room()
+	}
+	if err != nil && w.v.Record().Number != 0 {
+		// End in good order while there is still room for that.
+		if e := w.v.End(); e != nil {
+			w.r.log.Error("end record", slog.Any("err", e))
+		}
+		w.oldest = 0
+	}
+	w.full = err != nil
+	if err != nil {
+		w.fault(err)
+	}
+}
+
+// fault notes what the vault refuses and sets when to try again. Nothing that waits in the
+// ring is given up until the ring is full.
+func (w *writer) fault(err error) {
+	w.retry = min(max(2*w.retry, retryFirst), retryMost)
+	w.retryAt = w.r.cfg.Now() + w.retry
+	text := fmt.Sprintf("cannot record: %v", err)
+	w.r.mu.Lock()
+	changed := w.r.vaultErr != text
+	w.r.state, w.r.vaultErr = "fault", text
+	w.r.record = w.v.Record().String()
+	w.r.mu.Unlock()
+	if changed {
+		w.r.log.Error("cannot record", slog.Any("err", err))
+	}
+}
+
+// well ends a fault.
+func (w *writer) well() {
+	if w.retry == 0 {
+		return
+	}
+	w.retry = 0
+	w.r.log.Info("recording again")
+	w.r.mu.Lock()
+	w.r.vaultErr = ""
+	w.r.mu.Unlock()
+	state := "standby"
+	if w.v.Record().Number != 0 {
+		state = "recording"
+	}
+	w.set(state, w.v.Record().String())
+}
+
+func (w *writer) set(state, record string) {
+	w.r.mu.Lock()
+	w.r.state, w.r.record = state, record
+	w.r.mu.Unlock()
+}
+
+// end writes what is left and closes the record.
+func (w *writer) end() error {
+	w.retryAt = 0
+	w.drain(w.r.cfg.Now(), true)
+	err := w.v.End()
+	w.set("standby", "")
+	return err
+}
