@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"filippo.io/age"
 
@@ -24,7 +25,17 @@ type closeJob struct {
 	file   File
 	sealer *seal.Sealer
 	sealed int // bytes of content written so far
+
+	tries   int
+	retryAt time.Duration
 }
+
+const (
+	// closeRetry is how long a clean close waits after the medium refused it; closeTries is
+	// how often it is tried. The open file stays and is as good, but a whole one is better.
+	closeRetry = 5 * time.Second
+	closeTries = 24
+)
 
 // Steps of a closeJob, in order; each syncs at most once.
 const (
@@ -41,6 +52,8 @@ const (
 func (v *Vault) queue(j *closeJob) {
 	const most = 2
 	for len(v.closing) >= most {
+		v.closing[0].tries = closeTries // no memory to wait any longer
+		v.closing[0].retryAt = 0
 		v.Step()
 	}
 	v.closing = append(v.closing, j)
@@ -53,17 +66,21 @@ func (j *closeJob) name(suffix string) string {
 	return j.dir + "/" + SegmentFile{'T', j.number, suffix}.String()
 }
 
-// step does the next step. A failure ends the job: the open file stays and is as good.
+// step does the next step. A failure puts the job off, and ends it after the last try: the open
+// file stays and is as good.
 func (j *closeJob) step(v *Vault) (done bool) {
-	if err := j.advance(v.cfg.FS); err != nil {
-		v.event("close_failed", err.Error())
-		j.drop(v)
-		return true
+	err := j.advance(v.cfg.FS)
+	if err == nil {
+		return j.state == closeDone
 	}
-	if j.state == closeDone {
-		return true
+	j.drop(v)
+	j.tries++
+	if j.tries < closeTries && j.state <= closeRename && j.content != nil {
+		j.state, j.sealed, j.retryAt = closeCreate, 0, v.cfg.Now()+closeRetry
+		return false
 	}
-	return false
+	v.event("close_failed", err.Error())
+	return true
 }
 
 func (j *closeJob) advance(fsys FS) error {
@@ -73,8 +90,11 @@ func (j *closeJob) advance(fsys FS) error {
 	case closeWrite:
 		return j.write()
 	case closeRename:
-		j.state++
-		return fsys.Rename(j.name(suffixTmp), j.name(suffixClosed))
+		if err := fsys.Rename(j.name(suffixTmp), j.name(suffixClosed)); err != nil {
+			return err
+		}
+		j.state, j.content = closeSyncName, nil
+		return nil
 	case closeRemove:
 		j.state++
 		return fsys.Remove(j.name(suffixOpen))
@@ -87,6 +107,11 @@ func (j *closeJob) advance(fsys FS) error {
 
 func (j *closeJob) create(fsys FS) (err error) {
 	j.file, err = fsys.Create(j.name(suffixTmp))
+	if errors.Is(err, fs.ErrExist) { // of a try whose half file could not be removed
+		if err = fsys.Remove(j.name(suffixTmp)); err == nil {
+			j.file, err = fsys.Create(j.name(suffixTmp))
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("close segment: %w", err)
 	}
@@ -116,11 +141,11 @@ func (j *closeJob) write() error {
 		return nil
 	}
 	file := j.file
-	j.state, j.file, j.sealer, j.content = closeRename, nil, nil, nil
+	j.state, j.file, j.sealer = closeRename, nil, nil
 	return file.Close()
 }
 
-// drop gives the job up and removes the half file where that still works.
+// drop gives this try up and removes the half file where that still works.
 func (j *closeJob) drop(v *Vault) {
 	if j.sealer != nil {
 		j.sealer.Abandon()
@@ -128,10 +153,11 @@ func (j *closeJob) drop(v *Vault) {
 	if j.file != nil {
 		j.file.Close()
 	}
-	if j.state <= closeRename {
-		if err := v.cfg.FS.Remove(j.name(suffixTmp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			v.event("close_failed", err.Error())
-		}
+	j.sealer, j.file = nil, nil
+	if j.state > closeRename {
+		return
 	}
-	j.content = nil
+	if err := v.cfg.FS.Remove(j.name(suffixTmp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		v.event("close_failed", err.Error())
+	}
 }

@@ -3,13 +3,19 @@ package vault
 import "fmt"
 
 // Room makes sure that the medium can take what comes next. With when_full = "oldest" it
-// deletes the oldest whole records, never the one being written; otherwise it returns ErrFull.
+// deletes the oldest whole records, never the one being written; otherwise it returns ErrFull, until
+// there is twice as much room as the least: a medium at the edge must not begin and end records
+// without end.
 func (v *Vault) Room() error {
 	free, err := v.cfg.FS.Free()
 	if err != nil {
 		return fmt.Errorf("free space: %w", err)
 	}
-	if free >= MinFree {
+	need := int64(MinFree)
+	if v.full {
+		need = 2 * MinFree
+	}
+	if v.full = free < need; !v.full {
 		return nil
 	}
 	if v.cfg.WhenFull != "oldest" {
@@ -33,6 +39,7 @@ func (v *Vault) deleteOldest() error {
 		v.event("record_deleted", id.String()+": the medium was full and when_full is \"oldest\"")
 		free, err := v.cfg.FS.Free()
 		if err != nil || free >= 2*MinFree {
+			v.full = err != nil
 			return err
 		}
 	}

@@ -31,6 +31,7 @@ type Vault struct {
 	spare    *FlightKey
 	armed    bool
 	firstDue bool // nothing was flushed since the start
+	full     bool
 	sync     segment.Sync
 	events   []segment.Event
 }
@@ -240,20 +241,30 @@ func (v *Vault) Step() (more bool) {
 	if v.rec != nil {
 		v.rec.rest()
 	}
-	if len(v.closing) == 0 {
+	i := v.runnable()
+	if i < 0 {
 		return false
 	}
-	if v.closing[0].step(v) {
-		v.closing = v.closing[1:]
+	if v.closing[i].step(v) {
+		v.closing = slices.Delete(v.closing, i, i+1)
 		if v.cfg.Wipe != nil {
 			v.cfg.Wipe()
 		}
 	}
-	return len(v.closing) > 0
+	return v.runnable() >= 0
 }
 
-// finish does all the clean-up that waits.
+// runnable returns the first clean close that does not wait for its next try; -1: none.
+func (v *Vault) runnable() int {
+	now := v.cfg.Now()
+	return slices.IndexFunc(v.closing, func(j *closeJob) bool { return j.retryAt <= now })
+}
+
+// finish does all the clean-up that waits, each close with one last try.
 func (v *Vault) finish() {
+	for _, j := range v.closing {
+		j.tries, j.retryAt = closeTries, 0
+	}
 	for v.Step() {
 	}
 }
