@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/internal/cli"
@@ -77,7 +76,7 @@ func runReplay(c *cobra.Command, f *lineFlags, name string, speed float64) error
 	if err := r.open(); err != nil {
 		return err
 	}
-	s := &sender{bar: newBar(size, "waiting for a reader at "+f.pty, progressbar.OptionShowBytes(true))}
+	s := &sender{bar: cli.NewBar(size, "waiting for a reader at "+f.pty, true)}
 	r.bar = s.bar
 	return s.run(c, f, func(ctx context.Context) error { return s.send(ctx, r.next) })
 }
@@ -87,7 +86,7 @@ type replayer struct {
 	name  string
 	log   *tlog.Reader
 	speed float64
-	bar   *bar
+	bar   *cli.Bar
 
 	first *tlog.Item // read by open
 	seen  bool       // an entry was seen
@@ -122,7 +121,7 @@ func (r *replayer) next() (piece, error) {
 		r.read += 8
 		r.advance(item.TimeUsec)
 	}
-	r.bar.show(r.read, "replay")
+	r.bar.Show(r.read, func() string { return "replay" })
 	return piece{at: r.at, stamp: item.TimeUsec, raw: item.Raw, frame: item.Entry}, nil
 }
 

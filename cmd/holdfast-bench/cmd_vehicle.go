@@ -83,7 +83,7 @@ func runVehicle(c *cobra.Command, f *vehicleFlags) (err error) {
 	if o.Duration > 0 {
 		total = o.Duration.Milliseconds()
 	}
-	s.bar = newBar(total, "waiting for a reader at "+f.pty)
+	s.bar = cli.NewBar(total, "waiting for a reader at "+f.pty, false)
 	return s.run(c, &f.lineFlags, func(ctx context.Context) error { return s.fly(ctx, o) })
 }
 
@@ -111,9 +111,7 @@ func (s *sender) fly(ctx context.Context, o vehicle.Options) error {
 		if !ok {
 			return piece{}, keep(v.Err(), io.EOF)
 		}
-		if s.bar != nil {
-			s.bar.show(e.At.Milliseconds(), progressText(v.State()))
-		}
+		s.bar.Show(e.At.Milliseconds(), func() string { return progressText(v.State()) })
 		stamp := uint64(o.Start.Add(e.At).UnixMicro())
 		return piece{at: e.At, stamp: stamp, raw: e.Raw, frame: true}, nil
 	})

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strings"
 	"text/tabwriter"
 
 	"holdfast/mavlink"
@@ -255,26 +254,26 @@ func (d *demo) readRecord(dir string) error {
 func (d *demo) report() error {
 	r := &d.result
 	var slowest int64
-	var records []string
+	var records [][2]string
 	for _, x := range r.records {
 		slowest = max(slowest, x.Sync.MaxUsec)
-		records = append(records, fmt.Sprintf("%s (%s, %s, %d frames)", x.Record, x.Kind, x.State, x.Frames))
+		records = append(records, [2]string{x.Record, fmt.Sprintf("%s record, %s, %d frames", x.Kind, x.State, x.Frames)})
 	}
 	yes := map[bool]string{true: "yes", false: "NO"}
 	d.say("")
 	w := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
-	for _, row := range [][2]string{
+	rows := [][2]string{
 		{"frames sent", fmt.Sprint(r.sent.Frames)},
 		{"frames sealed", fmt.Sprint(r.sealed)},
 		{"frames opened", fmt.Sprint(r.opened)},
 		{"equal, byte for byte and in order", yes[r.equal]},
 		{"plaintext found in the vault", fmt.Sprintf("%d of %d patterns in %d bytes", r.hits, r.patterns, r.vaultBytes)},
 		{"loss window, had the power been cut", fmt.Sprintf("200 ms to the next flush + %.1f ms (slowest sync here), while armed", float64(slowest)/1e3)},
-		{"records", strings.Join(records, ", ")},
-		{"sealed", d.path("vault")},
-		{"opened", d.path("opened")},
-		{"keys", d.path("operator.key") + ", " + d.path("recovery.key")},
-	} {
+	}
+	rows = append(rows, records...)
+	rows = append(rows, [2]string{"sealed", d.path("vault")}, [2]string{"opened", d.path("opened")},
+		[2]string{"keys", d.path("operator.key") + ", recovery.key"})
+	for _, row := range rows {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 	}
 	if err := w.Flush(); err != nil {

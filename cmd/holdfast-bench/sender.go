@@ -10,7 +10,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -22,7 +21,7 @@ import (
 const (
 	// batchTime is the shortest sleep between two writes: what falls due meanwhile goes
 	// out in one, as a UART driver hands it over.
-	batchTime = 4 * time.Millisecond
+	batchTime = 8 * time.Millisecond
 	// batchBytes ends a batch early, so that a full-speed replay keeps the line busy
 	// and a signal is seen soon.
 	batchBytes = 16 << 10
@@ -65,7 +64,7 @@ type sender struct {
 	pty  *serialtest.Pty
 	sent *os.File     // of --sent, or nil
 	log  *tlog.Writer // of --tlog, or nil
-	bar  *bar
+	bar  *cli.Bar
 	sum  summary
 
 	batch  bytes.Buffer
@@ -85,7 +84,7 @@ func (s *sender) run(c *cobra.Command, f *lineFlags, feed func(context.Context) 
 		return ptyError(err)
 	}
 	err = s.serve(c.Context(), feed)
-	s.bar.finish()
+	s.bar.Finish()
 	if closeErr := s.pty.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("close %s: %w", f.pty, closeErr)
 	}
@@ -214,37 +213,5 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	case <-t.C:
 		return nil
-	}
-}
-
-// bar is a progress bar on a terminal; nil shows nothing.
-type bar struct{ *progressbar.ProgressBar }
-
-// newBar returns nil unless stderr is a terminal. A total of -1 is not known.
-func newBar(total int64, text string, options ...progressbar.Option) *bar {
-	if !cli.IsTerminal(os.Stderr) {
-		return nil
-	}
-	options = append([]progressbar.Option{
-		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(text),
-		progressbar.OptionThrottle(200 * time.Millisecond), progressbar.OptionSetWidth(20),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(false),
-	}, options...)
-	return &bar{progressbar.NewOptions64(total, options...)}
-}
-
-func (b *bar) show(at int64, text string) {
-	if b == nil {
-		return
-	}
-	if text != "" {
-		b.Describe(text)
-	}
-	_ = b.Set64(at) // a terminal that takes no progress stops nothing
-}
-
-func (b *bar) finish() {
-	if b != nil {
-		_ = b.Clear()
 	}
 }

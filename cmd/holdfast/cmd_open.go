@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"text/tabwriter"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"holdfast/cmd/holdfast/internal/flight"
@@ -79,10 +78,10 @@ func runOpen(cmd *cobra.Command, dir string, o openOptions) error {
 	if err := makeOut(o.out, dir); err != nil {
 		return err
 	}
-	bar := progress(cmd, src)
-	opener := &flight.Opener{FS: src.fsys, Keys: open.New(ids...), Progress: func(n int64) { _ = bar.Add64(n) }}
+	bar := progress(src)
+	opener := &flight.Opener{FS: src.fsys, Keys: open.New(ids...), Progress: func(n int64) { bar.Add(n, func() string { return "opening" }) }}
 	rows, code, err := openAll(cmd.Context(), src, opener, o.out)
-	_ = bar.Finish()
+	bar.Finish()
 	if err != nil {
 		return err
 	}
@@ -121,18 +120,14 @@ func makeOut(out, dir string) error {
 	return os.Chmod(out, 0o700)
 }
 
-func progress(cmd *cobra.Command, src *source) *progressbar.ProgressBar {
+func progress(src *source) *cli.Bar {
 	var total int64
 	for _, d := range src.devices {
 		for _, r := range d.Records {
 			total += r.Bytes
 		}
 	}
-	if !cli.IsTerminal(os.Stderr) {
-		return progressbar.DefaultBytesSilent(total)
-	}
-	return progressbar.NewOptions64(total, progressbar.OptionSetWriter(cmd.ErrOrStderr()), progressbar.OptionShowBytes(true),
-		progressbar.OptionSetDescription("opening"), progressbar.OptionClearOnFinish())
+	return cli.NewBar(total, "opening", true)
 }
 
 // openAll opens the records one by one. The code is that of the worst state.

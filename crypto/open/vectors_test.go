@@ -21,16 +21,36 @@ import (
 
 // vector is one file of the C2SP CCTV age test vectors.
 type vector struct {
-	expect  string
-	payload string // SHA-256 of what may be released, in hex
-	ids     []age.Identity
-	armored bool
-	file    []byte
+	name       string
+	expect     string
+	payload    string // SHA-256 of what may be released, in hex
+	ids        []age.Identity
+	passphrase bool
+	armored    bool
+	file       []byte
 }
 
-func parseVector(t *testing.T, text []byte) vector {
+// readVectors returns all vectors.
+func readVectors(t testing.TB) []vector {
 	t.Helper()
-	var v vector
+	entries, err := fs.ReadDir(agetest.Vectors, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []vector
+	for _, e := range entries {
+		text, err := fs.ReadFile(agetest.Vectors, e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, parseVector(t, e.Name(), text))
+	}
+	return all
+}
+
+func parseVector(t testing.TB, name string, text []byte) vector {
+	t.Helper()
+	v := vector{name: name}
 	head, file, ok := bytes.Cut(text, []byte("\n\n"))
 	if !ok {
 		t.Fatal("vector without a file")
@@ -50,7 +70,7 @@ func parseVector(t *testing.T, text []byte) vector {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v.ids = append(v.ids, id)
+			v.ids, v.passphrase = append(v.ids, id), true
 		case "armored":
 			v.armored = true
 		case "compressed":
@@ -63,7 +83,7 @@ func parseVector(t *testing.T, text []byte) vector {
 	return v
 }
 
-func vectorIdentity(t *testing.T, s string) age.Identity {
+func vectorIdentity(t testing.TB, s string) age.Identity {
 	t.Helper()
 	if id, err := age.ParseX25519Identity(s); err == nil {
 		return id
@@ -75,7 +95,7 @@ func vectorIdentity(t *testing.T, s string) age.Identity {
 	return id
 }
 
-func inflate(t *testing.T, b []byte) []byte {
+func inflate(t testing.TB, b []byte) []byte {
 	t.Helper()
 	r, err := zlib.NewReader(bytes.NewReader(b))
 	if err != nil {
@@ -91,19 +111,9 @@ func inflate(t *testing.T, b []byte) []byte {
 // TestVectors runs every vector through Salvage. Armor, which segments never have, is taken
 // off by age first; passphrases go in as the identities they are in age.
 func TestVectors(t *testing.T) {
-	entries, err := fs.ReadDir(agetest.Vectors, ".")
-	if err != nil {
-		t.Fatal(err)
-	}
 	outcomes := make(map[string]int)
-	for _, e := range entries {
-		text, err := fs.ReadFile(agetest.Vectors, e.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(e.Name(), func(t *testing.T) {
-			outcomes[checkVector(t, parseVector(t, text))]++
-		})
+	for _, v := range readVectors(t) {
+		t.Run(v.name, func(t *testing.T) { outcomes[checkVector(t, v)]++ })
 	}
 	want := map[string]int{
 		"success":                      26,

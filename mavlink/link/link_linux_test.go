@@ -154,12 +154,25 @@ func wakes(t *testing.T, s link.Source) {
 	if cerr != nil || !errors.Is(err, os.ErrClosed) {
 		t.Fatalf("close %v, read %v", cerr, err)
 	}
-	if _, err := s.Read(make([]byte, 8), 0); err != os.ErrClosed {
-		t.Fatalf("read after close: %v", err)
+	isClosed(t, s)
+}
+
+func isClosed(t *testing.T, s link.Source) {
+	t.Helper()
+	if n, err := s.Read(make([]byte, 8), 0); n != 0 || err != os.ErrClosed {
+		t.Fatalf("read after close: %d, %v", n, err)
 	}
 	if err := s.Close(); !errors.Is(err, os.ErrClosed) {
 		t.Fatalf("second close: %v", err)
 	}
+}
+
+func closes(t *testing.T, s link.Source) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	isClosed(t, s)
 }
 
 func silent(t *testing.T, s link.Source) {
@@ -306,17 +319,7 @@ func TestUDP(t *testing.T) {
 			t.Fatal(err)
 		}
 		readN(t, s, 4, 4)
-		wakesAfterPart(t, s)
-	}
-}
-
-func wakesAfterPart(t *testing.T, s link.Source) {
-	t.Helper()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := s.Read(make([]byte, 8), 0); n != 0 || err != os.ErrClosed {
-		t.Fatalf("after close: %d, %v", n, err)
+		closes(t, s) // with half a datagram in hand
 	}
 }
 
@@ -354,7 +357,7 @@ func TestFile(t *testing.T) {
 	if _, ok := s.LineErrors(); ok || !s.HoldsBack() {
 		t.Error("a file counts no line errors, and holds back")
 	}
-	wakes(t, s)
+	closes(t, s)
 }
 
 func TestFileRefusals(t *testing.T) {

@@ -20,11 +20,14 @@ type log struct {
 	top          float64
 }
 
-// watch flies without streams and checks the laws of nature at each step.
+// watch flies without streams and checks the laws of nature each 10 ms.
 func watch(t *testing.T, v *vehicle.Vehicle, until time.Duration) (l log) {
 	t.Helper()
 	was := v.State()
-	for v.Step() {
+	for i := 0; v.Step(); i++ {
+		if i%4 != 0 {
+			continue
+		}
 		s := v.State()
 		if len(l.phases) == 0 || l.phases[len(l.phases)-1] != s.Phase {
 			l.phases = append(l.phases, s.Phase)
@@ -61,10 +64,10 @@ func watch(t *testing.T, v *vehicle.Vehicle, until time.Duration) (l log) {
 }
 
 func TestTimeline(t *testing.T) {
-	seconds := []float64{0.5, 1, 2, 4, 7, 11.9, 12, 13, 14, 16, 20, 25, 30, 37, 45, 60, 90, 400}
+	seconds := []float64{0.5, 1, 2, 4, 7, 11.9, 12, 13, 14, 16, 20, 25, 30, 37, 45, 60, 200}
 	for _, sec := range seconds {
 		d := time.Duration(sec * float64(time.Second))
-		seeds := uint64(4)
+		seeds := uint64(2)
 		if d > time.Minute {
 			seeds = 1
 		}
@@ -87,10 +90,10 @@ func checkTimeline(t *testing.T, d time.Duration, l log) {
 	if d < 12*time.Second {
 		arm, rest = d*55/120, d/6
 	}
-	if l.armed < arm || l.armed > arm+5*time.Millisecond {
+	if l.armed < arm || l.armed > arm+15*time.Millisecond {
 		t.Errorf("armed at %v, want %v", l.armed, arm)
 	}
-	if l.disarmed == 0 || l.ended-l.disarmed < rest-5*time.Millisecond {
+	if l.disarmed == 0 || l.ended-l.disarmed < rest-15*time.Millisecond {
 		t.Errorf("disarmed at %v of %v", l.disarmed, l.ended)
 	}
 	// The flight fills the time: it is not over long before it must be.
@@ -98,7 +101,7 @@ func checkTimeline(t *testing.T, d time.Duration, l log) {
 		t.Errorf("disarmed at %v of %v already", l.disarmed, l.ended)
 	}
 	switch {
-	case d >= 20*time.Second:
+	case d >= 30*time.Second:
 		want := "[boot standby armed take-off survey return land landed disarmed]"
 		if got := fmt.Sprint(l.phases); got != want {
 			t.Errorf("phases %v", got)
@@ -117,11 +120,11 @@ func TestEndlessFlightLandsOnLowBattery(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.Mute()
-	if l := watch(t, v, 150*time.Second); l.phases[len(l.phases)-1] != "survey" {
-		t.Fatalf("after 150 s: %v", l.phases)
+	if l := watch(t, v, 60*time.Second); l.phases[len(l.phases)-1] != "survey" {
+		t.Fatalf("after 60 s: %v", l.phases)
 	}
 	v.Drain(0.25)
-	l := watch(t, v, 600*time.Second)
+	l := watch(t, v, 240*time.Second)
 	if l.phases[len(l.phases)-1] != "disarmed" || v.State().Battery < 0.1 {
 		t.Errorf("phases %v, battery %.2f", l.phases, v.State().Battery)
 	}
@@ -356,9 +359,8 @@ func TestRangefinderFitsTerrain(t *testing.T) {
 
 func TestMissionAdvances(t *testing.T) {
 	for _, stack := range stacks {
-		all := fly(t, vehicle.Options{Stack: stack, Seed: 4, Duration: 90 * time.Second})
-		reached, _ := of[*common.MessageMissionItemReached](all)
-		if len(reached) < 4 {
+		reached, _ := of[*common.MessageMissionItemReached](minute(t, stack))
+		if len(reached) < 3 {
 			t.Fatalf("%v: %d waypoints", stack, len(reached))
 		}
 		for i, r := range reached {
