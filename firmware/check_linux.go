@@ -87,6 +87,9 @@ func checkKeys(cfg *config.Config) CheckRow {
 	if rs.Mixed() {
 		detail += "; classical and post-quantum ones: the classical one ends the quantum safety"
 	}
+	if rs.Bypassed() {
+		detail += "; a single recipient opens alone what a line R1 + R2 wants two people for"
+	}
 	data, err := os.ReadFile(cfg.Vault.DeviceKey)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

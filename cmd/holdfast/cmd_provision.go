@@ -98,6 +98,9 @@ func (o provisionOptions) run(stdout, stderr io.Writer) error {
 	if r.Mixed() {
 		fmt.Fprintln(stderr, "holdfast: warning: classical and post-quantum recipients are mixed: the classical ones end the protection against quantum computers")
 	}
+	if r.Bypassed() {
+		fmt.Fprintln(stderr, "holdfast: warning: a recipient on a line of its own opens alone what a line R1 + R2 wants two people for")
+	}
 	if err := writeProvision(o.out, c, r); err != nil {
 		return err
 	}

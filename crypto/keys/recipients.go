@@ -139,6 +139,14 @@ func (r *Recipients) Mixed() bool {
 	return false
 }
 
+// Bypassed reports whether somebody opens a flight alone although another line asks for two
+// people. A recovery key kept apart is a fair reason for that; it is said so that nobody is
+// surprised.
+func (r *Recipients) Bypassed() bool {
+	pairs := len(r.pairs())
+	return pairs > 0 && pairs < len(r.locks)
+}
+
 // Fingerprints returns one fingerprint for each line of Strings: 32 hex digits of
 // HMAC-SHA-256 with salt as key. With a fresh salt for each flight they tell who can open it
 // to somebody who knows the recipients, and nothing to anybody else who lacks the salt.

@@ -12,9 +12,9 @@ import (
 // failed on the board was written a second time, with the same number.
 type collector struct {
 	out   *output
-	seen  map[uint64]bool
+	have  map[uint64]parts
 	block uint64
-	skip  bool
+	known parts // what was had of the block before this copy of it
 	meta  *segment.Meta
 
 	headers   []*segment.Header
@@ -43,6 +43,15 @@ type collector struct {
 	partialOff   int64
 }
 
+// parts of a block. A copy of a block fills in what another copy could not give.
+type parts uint8
+
+const (
+	hasMeta parts = 1 << iota
+	hasData
+	hasNoise
+)
+
 type source struct {
 	link              int
 	system, component uint8
@@ -50,28 +59,24 @@ type source struct {
 
 type event struct {
 	segment.Event
-	record string
 }
 
 func newCollector(out *output) *collector {
-	return &collector{out: out, seen: map[uint64]bool{}, gaps: map[source]*GapReport{}, messages: map[uint32]*MessageReport{},
+	return &collector{out: out, have: map[uint64]parts{}, gaps: map[source]*GapReport{}, messages: map[uint32]*MessageReport{},
 		lines: map[int]segment.LineErrors{}, noise: noiseTotal{reasons: map[string]int64{}}}
 }
 
 // Meta opens a block.
 func (c *collector) Meta(m *segment.Meta) error {
 	c.block, c.meta = m.Block, m
-	if c.partial != nil && m.Block == c.partialOf {
-		c.partial, c.skip = nil, false // the whole copy; its metadata was taken already
-		return nil
-	}
-	if c.skip = c.seen[m.Block]; c.skip {
-		return nil
-	}
-	if m.Header == nil {
+	c.known = c.have[m.Block]
+	if m.Header == nil && m.Block != c.partialOf {
 		c.takePartial()
 	}
-	c.seen[m.Block] = true
+	if c.known&hasMeta != 0 {
+		return nil
+	}
+	c.have[m.Block] |= hasMeta
 	if m.Header != nil {
 		c.headers = append(c.headers, m.Header)
 	}
@@ -121,14 +126,18 @@ func (c *collector) sealedGaps(m *segment.Meta) {
 // Data takes the entries of a block. Those of a block that is there in part wait: a whole
 // copy may follow in the next segment.
 func (c *collector) Data(entries []byte, part bool) error {
-	if c.skip || c.meta == nil {
+	if c.meta == nil || c.known&hasData != 0 {
 		return nil
 	}
 	if part {
 		c.partial, c.partialOf, c.partialOff = append([]byte(nil), entries...), c.block, c.meta.StampOffset
 		return nil
 	}
-	return c.entries(entries, c.meta.StampOffset, c.meta.Unknown)
+	if c.block == c.partialOf {
+		c.partial = nil // this is the whole copy
+	}
+	c.have[c.block] |= hasData
+	return c.entries(entries, c.meta.StampOffset)
 }
 
 // takePartial gives up waiting for the whole copy of a block that is there in part. Such a copy
@@ -139,7 +148,8 @@ func (c *collector) takePartial() {
 	}
 	p := c.partial
 	c.partial = nil
-	c.keep(c.entries(p, c.partialOff, nil))
+	c.have[c.partialOf] |= hasData
+	c.keep(c.entries(p, c.partialOff))
 }
 
 func (c *collector) keep(err error) {
@@ -149,8 +159,8 @@ func (c *collector) keep(err error) {
 }
 
 // entries writes .tlog entries with stamps since boot; finish puts UTC in.
-func (c *collector) entries(p []byte, offset int64, unknown []int) error {
-	for i := 0; len(p) > 0; i++ {
+func (c *collector) entries(p []byte, offset int64) error {
+	for len(p) > 0 {
 		if len(p) < 9 {
 			c.strayBytes += int64(len(p))
 			return nil
@@ -191,9 +201,10 @@ func (c *collector) count(f *mavlink.Frame, boot int64) {
 
 // Noise takes a run of bytes that belong to no frame.
 func (c *collector) Noise(r segment.NoiseRun) error {
-	if c.skip || c.meta == nil {
+	if c.meta == nil || c.known&hasNoise != 0 {
 		return nil
 	}
+	c.have[c.block] |= hasNoise
 	boot := int64(r.StampUsec) - c.meta.StampOffset
 	reason := mavlink.Reason(r.Reason)
 	c.noise.bytes += int64(len(r.Data))
@@ -221,13 +232,13 @@ func (c *collector) Noise(r segment.NoiseRun) error {
 // missingBlocks counts the numbers that were skipped between the first and the last block.
 func (c *collector) missingBlocks() int64 {
 	var last uint64
-	for n := range c.seen {
+	for n := range c.have {
 		last = max(last, n)
 	}
-	if len(c.seen) == 0 {
+	if len(c.have) == 0 {
 		return 0
 	}
-	return int64(last) + 1 - int64(len(c.seen))
+	return int64(last) + 1 - int64(len(c.have))
 }
 
 type noiseTotal struct {
