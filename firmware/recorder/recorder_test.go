@@ -335,6 +335,7 @@ func TestOnlyTheOwnAutopilotArms(t *testing.T) {
 				l.in <- own(uint8(i), false)
 				l.in <- heartbeat(uint8(i), 2, 1, 12, true)  // another aircraft
 				l.in <- heartbeat(uint8(i), 1, 154, 8, true) // a gimbal
+				l.in <- heartbeat(uint8(i), 1, 154, 3, true) // one that calls itself an autopilot
 				l.in <- heartbeat(uint8(i), 255, 190, 8, true)
 				time.Sleep(time.Second)
 			}
@@ -473,18 +474,20 @@ func TestFullMedium(t *testing.T) {
 		var sent [][]byte
 		b.record(recorder.Config{}, l, func(r *recorder.Recorder) {
 			for i := range 40 {
-				f := attitude(uint8(i), uint32(i))
-				sent = append(sent, f)
-				l.in <- f
+				if i < 13 || i >= 20 { // a quiet line must not make a full medium look well
+					f := attitude(uint8(i), uint32(i))
+					sent = append(sent, f)
+					l.in <- f
+				}
 				time.Sleep(500 * time.Millisecond)
 				switch i {
 				case 10:
 					b.disk.SetFree(vault.MinFree - 1)
 				case 20:
-					if s := r.Snapshot(); s.State != "fault" {
-						t.Errorf("on a full medium: %+v", s)
-					}
 					b.disk.SetFree(1 << 30)
+				}
+				if s := r.Snapshot(); i > 12 && i < 20 && s.State != "fault" {
+					t.Errorf("on a full medium: %+v", s)
 				}
 			}
 			if s := r.Snapshot(); s.State != "recording" {
@@ -526,11 +529,12 @@ func TestLostLink(t *testing.T) {
 			if r.Snapshot().LastError != "" {
 				t.Errorf("still complains: %+v", r.Snapshot())
 			}
-			second.in <- attitude(2, 2) // after 5 s of silence
+			second.in <- part[10:] // the rest of the frame: two lines, so no frame
+			second.in <- attitude(2, 2)
 			time.Sleep(5 * time.Second)
 		})
 		all := b.read()
-		if len(all) != 1 || len(all[0].frames) != 2 || len(all[0].noise) != 10 {
+		if len(all) != 1 || len(all[0].frames) != 2 || len(all[0].noise) != len(attitude(1, 1)) {
 			t.Fatalf("%v: %d frames, %d noise bytes", ids(all), len(all[0].frames), len(all[0].noise))
 		}
 		want := []string{"link_open", "link_lost", "link_unavailable", "link_open", "link_silent", "link_resumed", "link_silent", "link_closed"}
