@@ -58,8 +58,9 @@ func (d *Decoder) Feed(p []byte) error {
 		return d.err
 	}
 	d.buf = append(d.buf, p...)
-	used := d.consume()
-	d.buf = append(d.buf[:0], d.buf[used:]...)
+	if used := d.consume(); used > 0 {
+		d.buf = append(d.buf[:0], d.buf[used:]...)
+	}
 	return d.err
 }
 
@@ -131,7 +132,7 @@ func (d *Decoder) consume() (used int) {
 			continue
 		}
 		n, err := d.frame(rest)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
+		if err == errMore {
 			return used
 		}
 		if err != nil && d.err == nil {
@@ -166,11 +167,15 @@ func findMeta(p []byte) (n int, found bool) {
 	}
 }
 
-// frame handles one frame at the start of p and returns its length;
-// io.ErrUnexpectedEOF where p holds only a part of it.
+// errMore: the frame goes on behind what is there. It is no error of package io, because zstd
+// returns those for whole frames that it cannot decode.
+var errMore = errors.New("segment: frame goes on")
+
+// frame handles one frame at the start of p and returns its length; errMore where p holds only
+// a part of it.
 func (d *Decoder) frame(p []byte) (int, error) {
 	if len(p) < 8 {
-		return 0, io.ErrUnexpectedEOF
+		return 0, errMore
 	}
 	magic := binary.LittleEndian.Uint32(p)
 	if magic == zstdMagic {
@@ -186,7 +191,7 @@ func (d *Decoder) frame(p []byte) (int, error) {
 	}
 	end := 8 + int(size)
 	if len(p) < end {
-		return 0, io.ErrUnexpectedEOF
+		return 0, errMore
 	}
 	switch magic {
 	case MetaMagic:
@@ -238,12 +243,12 @@ func (d *Decoder) zstdFrame(p []byte) (int, error) {
 }
 
 // zstdLength returns the length of the zstd frame at the start of p (RFC 8878, section 3.1.1);
-// io.ErrUnexpectedEOF where p holds only a part of it.
+// errMore where p holds only a part of it.
 func zstdLength(p []byte) (int, error) {
 	var h zstd.Header
 	if err := h.Decode(p); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return 0, io.ErrUnexpectedEOF
+			return 0, errMore
 		}
 		return 0, fmt.Errorf("segment: zstd header: %w", err)
 	}
@@ -252,7 +257,7 @@ func zstdLength(p []byte) (int, error) {
 			return 0, ErrLimit
 		}
 		if len(p) < n+3 {
-			return 0, io.ErrUnexpectedEOF
+			return 0, errMore
 		}
 		head := uint32(p[n]) | uint32(p[n+1])<<8 | uint32(p[n+2])<<16
 		size := int(head >> 3)
@@ -268,7 +273,7 @@ func zstdLength(p []byte) (int, error) {
 			n += 4
 		}
 		if len(p) < n {
-			return 0, io.ErrUnexpectedEOF
+			return 0, errMore
 		}
 		return n, nil
 	}

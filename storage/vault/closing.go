@@ -75,8 +75,11 @@ func (j *closeJob) step(v *Vault) (done bool) {
 	}
 	j.drop(v)
 	j.tries++
-	if j.tries < closeTries && j.state <= closeRename && j.content != nil {
-		j.state, j.sealed, j.retryAt = closeCreate, 0, v.cfg.Now()+closeRetry
+	if j.tries < closeTries {
+		if j.content != nil { // the closed form does not stand yet
+			j.state, j.sealed = closeCreate, 0
+		}
+		j.retryAt = v.cfg.Now() + closeRetry
 		return false
 	}
 	v.event("close_failed", err.Error())
@@ -90,18 +93,30 @@ func (j *closeJob) advance(fsys FS) error {
 	case closeWrite:
 		return j.write()
 	case closeRename:
-		if err := fsys.Rename(j.name(suffixTmp), j.name(suffixClosed)); err != nil {
-			return err
+		return j.next(fsys.Rename(j.name(suffixTmp), j.name(suffixClosed)))
+	case closeSyncName:
+		err := j.next(fsys.SyncDir(j.dir))
+		if err == nil {
+			j.content = nil
 		}
-		j.state, j.content = closeSyncName, nil
-		return nil
+		return err
 	case closeRemove:
-		j.state++
-		return fsys.Remove(j.name(suffixOpen))
-	case closeSyncName, closeSyncGone:
-		j.state++
-		return fsys.SyncDir(j.dir)
+		err := fsys.Remove(j.name(suffixOpen))
+		if errors.Is(err, fs.ErrNotExist) { // of a try that failed and did it all the same
+			err = nil
+		}
+		return j.next(err)
+	case closeSyncGone:
+		return j.next(fsys.SyncDir(j.dir))
 	}
+	return nil
+}
+
+func (j *closeJob) next(err error) error {
+	if err != nil {
+		return fmt.Errorf("close segment: %w", err)
+	}
+	j.state++
 	return nil
 }
 
@@ -145,7 +160,8 @@ func (j *closeJob) write() error {
 	return file.Close()
 }
 
-// drop gives this try up and removes the half file where that still works.
+// drop gives this try up and removes the half file where that still works. A closed form whose
+// name may not have reached the medium stays: the next try, or the next start, makes it again.
 func (j *closeJob) drop(v *Vault) {
 	if j.sealer != nil {
 		j.sealer.Abandon()

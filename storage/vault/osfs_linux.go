@@ -35,15 +35,37 @@ func (o *osFS) Create(name string) (File, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.forgetTimes(name)
+	_ = zeroTimes(f) // Sync does it again, and tells
 	return &osFile{f}, nil
 }
 
-func (o *osFS) Open(name string) (io.ReadCloser, error) { return o.root.Open(name) }
+func (o *osFS) Open(name string) (io.ReadCloser, error) { return o.open(name) }
+
+// open opens for reading without the kernel noting when, where it lets us.
+func (o *osFS) open(name string) (*os.File, error) {
+	f, err := o.root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) {
+		return o.root.Open(filepath.FromSlash(name))
+	}
+	return f, err
+}
+
+// forgetTimes sets the times of the directory of name to zero after a change in it. SyncDir does
+// so too; this is for what a killed program leaves before. A failure is left to SyncDir to tell.
+func (o *osFS) forgetTimes(name string) {
+	d, err := o.root.Open(filepath.Dir(filepath.FromSlash(name)))
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	_ = zeroTimes(d)
+}
 
 // ReadFile drops the page cache of the file first. The kernel keeps dirty pages, so this
 // reads back from the medium only what was synced, which is what callers have done.
 func (o *osFS) ReadFile(name string) ([]byte, error) {
-	f, err := o.root.Open(name)
+	f, err := o.open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -53,12 +75,23 @@ func (o *osFS) ReadFile(name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-func (o *osFS) Mkdir(name string) error              { return o.root.Mkdir(name, 0o700) }
-func (o *osFS) Rename(oldName, newName string) error { return o.root.Rename(oldName, newName) }
-func (o *osFS) Remove(name string) error             { return o.root.Remove(name) }
+func (o *osFS) Mkdir(name string) error {
+	defer o.forgetTimes(name)
+	return o.root.Mkdir(name, 0o700)
+}
+
+func (o *osFS) Rename(oldName, newName string) error {
+	defer o.forgetTimes(newName)
+	return o.root.Rename(oldName, newName)
+}
+
+func (o *osFS) Remove(name string) error {
+	defer o.forgetTimes(name)
+	return o.root.Remove(name)
+}
 
 func (o *osFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	d, err := o.root.Open(name)
+	d, err := o.open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -105,8 +138,14 @@ func (o *osFS) Lock(name string) (io.Closer, error) {
 
 type osFile struct{ f *os.File }
 
-func (o *osFile) Write(p []byte) (int, error) { return o.f.Write(p) }
-func (o *osFile) Close() error                { return o.f.Close() }
+// Write forgets when it was, so that a program killed before its next Sync leaves no time.
+func (o *osFile) Write(p []byte) (int, error) {
+	n, err := o.f.Write(p)
+	_ = zeroTimes(o.f) // Sync does it again, and tells
+	return n, err
+}
+
+func (o *osFile) Close() error { return o.f.Close() }
 
 func (o *osFile) Sync() error {
 	if err := zeroTimes(o.f); err != nil {

@@ -72,7 +72,12 @@ func FindDevices(fsys fs.FS, name string) ([]Device, error) {
 }
 
 func readPub(fsys fs.FS, dir string) string {
-	f, err := fsys.Open(path.Join(dir, logDir, devicePub))
+	name := path.Join(dir, logDir, devicePub)
+	// Not a pipe, which would be waited for without end: the tree may be anybody's.
+	if info, err := fs.Stat(fsys, name); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	f, err := fsys.Open(name)
 	if err != nil {
 		return ""
 	}
@@ -109,8 +114,8 @@ func (d *Device) Read(fsys fs.FS, inUse bool) error {
 	slices.SortFunc(d.Records, func(a, b Record) int { return a.ID.Number - b.ID.Number })
 	for i := range d.Records {
 		r := &d.Records[i]
-		// The record before the newest can still be waiting for its clean close.
-		if err := r.read(fsys, inUse && i >= len(d.Records)-2); err != nil {
+		// Records before the newest can still be waiting for their clean close.
+		if err := r.read(fsys, inUse && i >= len(d.Records)-recoverRecords); err != nil {
 			return fmt.Errorf("%s: %w", r.ID, err)
 		}
 	}
@@ -165,10 +170,12 @@ func (r *Record) sort(e fs.DirEntry, size int64, segments map[string]*Segment) {
 	name := e.Name()
 	file, ok := ParseSegmentFile(name)
 	switch {
+	case !e.Type().IsRegular():
+		r.Strange = append(r.Strange, name)
 	case IsFlightKeyFile(name):
 		r.Keys = append(r.Keys, name)
 	case name == flightPub:
-	case !ok || !e.Type().IsRegular():
+	case !ok:
 		r.Strange = append(r.Strange, name)
 	default:
 		s := segments[name[:7]]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"filippo.io/age"
@@ -49,6 +50,10 @@ func (v *Vault) newRecord(kind Kind, continues RecordID) (*record, error) {
 	// try must not be taken for the next record.
 	v.next++
 	v.spare = nil
+	if err := v.cfg.FS.Mkdir(v.path(id.String())); err != nil {
+		v.undoMkdir(id)
+		return nil, fmt.Errorf("begin record %s: %w", id, err)
+	}
 	if err := v.writeKey(id, key); err != nil {
 		v.undo(id)
 		return nil, fmt.Errorf("begin record %s: %w", id, err)
@@ -64,11 +69,16 @@ func (v *Vault) undo(id RecordID) {
 	}
 }
 
+// undoMkdir frees the number of a record whose folder could not be made, so that it does not look
+// like a record that is missing. It removes an empty folder only.
+func (v *Vault) undoMkdir(id RecordID) {
+	if err := v.cfg.FS.Remove(v.path(id.String())); err == nil || errors.Is(err, fs.ErrNotExist) {
+		v.next = id.Number
+	}
+}
+
 func (v *Vault) writeKey(id RecordID, key *FlightKey) error {
 	dir := v.path(id.String())
-	if err := v.cfg.FS.Mkdir(dir); err != nil {
-		return err
-	}
 	for _, f := range append(key.Files, KeyFile{flightPub, []byte(key.Public + "\n")}) {
 		if err := v.writeFile(dir+"/"+f.Name, f.Data); err != nil {
 			return err
@@ -107,17 +117,29 @@ func (r *record) open() error {
 		err = r.v.cfg.FS.SyncDir(r.v.path(r.id.String()))
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("open segment %s: %w", name, err), f.Close())
+		r.undoOpen(f, name)
+		return fmt.Errorf("open segment %s: %w", name, err)
 	}
 	r.cur = &openSegment{number: number, file: f, sealer: s, started: r.v.cfg.Now(), encoded: r.v.buffer()}
-	carry := r.carry
-	r.carry = nil
 	first := segment.Block{Meta: segment.Meta{Header: r.header(number), Block: r.blocks, BootUsec: r.v.cfg.Now().Microseconds()}}
 	r.blocks++
 	if err := r.write(&first); err != nil {
 		return err
 	}
+	carry := r.carry
+	r.carry = nil
 	return r.put(carry)
+}
+
+// undoOpen removes the file of a segment that could not be begun, so that a medium that fails for
+// hours does not fill with empty ones. Where that works, the number is free again.
+func (r *record) undoOpen(f File, name string) {
+	if err := f.Close(); err != nil {
+		r.v.event("segment_failed", err.Error())
+	}
+	if err := r.v.cfg.FS.Remove(r.v.path(r.id.String(), name)); err == nil {
+		r.segments--
+	}
 }
 
 // append writes a block to the segment that is open, opening one where there is none.
@@ -129,8 +151,10 @@ func (r *record) append(b *segment.Block) error {
 		return r.hold(b, err)
 	}
 	if r.cur == nil {
-		if err := r.open(); err != nil {
+		if err := r.open(); err != nil && r.cur == nil {
 			return r.hold(b, err)
+		} else if err != nil { // it stands, has failed, and keeps what it carries before b
+			return errors.Join(err, r.write(b))
 		}
 	}
 	return r.write(b)

@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// recoverRecords is how many of the newest records can hold something half done: a record is
-// begun before the one before it is closed, and recovery itself can be cut once more.
-const recoverRecords = 3
+// recoverRecords is how many of the newest records can hold something half done: the one that is
+// written, the one that it ends, and those of two segments that wait for their clean close.
+const recoverRecords = 4
 
 // recover finds the next number and brings the newest records into order. It removes only
 // what exists twice: a half-written closed form, or the open form of a segment whose closed
@@ -28,7 +28,9 @@ func (v *Vault) recover() error {
 	for _, id := range records[max(0, len(records)-recoverRecords):] {
 		cut, err := v.recoverRecord(id)
 		if err != nil {
-			return fmt.Errorf("recover %s: %w", id, err)
+			// What is left over does no harm, and an old record that cannot be read must
+			// not keep the board from making new ones.
+			v.event("recovery_failed", fmt.Sprintf("%s: %v", id, err))
 		}
 		v.cut = RecordID{}
 		if cut && id.Kind == Flight {
@@ -63,14 +65,17 @@ func (v *Vault) recoverRecord(id RecordID) (cut bool, err error) {
 	}
 	forms := segmentForms(entries)
 	cut = len(forms) == 0
+	if err := v.settleClosed(dir, forms); err != nil {
+		return cut, err
+	}
 	removed := false
 	for key, f := range forms {
 		gone := ""
 		switch {
+		case f.open && f.closed:
+			gone = key + suffixOpen // and no half-written form: settleClosed has replaced it
 		case f.tmp && (f.open || f.closed):
 			gone = key + suffixTmp
-		case f.open && f.closed:
-			gone = key + suffixOpen
 		}
 		if f.open && !f.closed {
 			cut = true
@@ -90,6 +95,27 @@ func (v *Vault) recoverRecord(id RecordID) (cut bool, err error) {
 }
 
 type forms struct{ open, closed, tmp bool }
+
+// settleClosed makes the names of closed forms durable whose open form is still there. After a
+// kill, other than after a cut, such a name may be in memory only; and where its sync failed,
+// another sync alone would have nothing to write. So the name is made a second time.
+func (v *Vault) settleClosed(dir string, m map[string]forms) error {
+	any := false
+	for key, f := range m {
+		if !f.open || !f.closed {
+			continue
+		}
+		closed, tmp := dir+"/"+key+suffixClosed, dir+"/"+key+suffixTmp
+		if err := errors.Join(v.cfg.FS.Rename(closed, tmp), v.cfg.FS.Rename(tmp, closed)); err != nil {
+			return err
+		}
+		any = true
+	}
+	if !any {
+		return nil
+	}
+	return v.cfg.FS.SyncDir(dir)
+}
 
 // segmentForms groups the files of a record by segment, such as T000001.
 func segmentForms(entries []fs.DirEntry) map[string]forms {

@@ -1,6 +1,9 @@
 package vault
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Room makes sure that the medium can take what comes next. With when_full = "oldest" it
 // deletes the oldest whole records, never the one being written; otherwise it returns ErrFull, until
@@ -34,7 +37,9 @@ func (v *Vault) deleteOldest() error {
 			continue
 		}
 		if err := v.delete(id); err != nil {
-			return fmt.Errorf("delete %s: %w", id, err)
+			// The next one may work: a bad spot must not end the recording.
+			v.event("delete_failed", fmt.Sprintf("%s: %v", id, err))
+			continue
 		}
 		v.event("record_deleted", id.String()+": the medium was full and when_full is \"oldest\"")
 		free, err := v.cfg.FS.Free()
@@ -43,7 +48,12 @@ func (v *Vault) deleteOldest() error {
 			return err
 		}
 	}
-	return ErrFull
+	// All that could go has gone. What that gave is less than hoped for, but may do.
+	free, err := v.cfg.FS.Free()
+	if v.full = err != nil || free < MinFree; v.full {
+		return errors.Join(ErrFull, err)
+	}
+	return nil
 }
 
 // busy tells whether anything still writes into the record.

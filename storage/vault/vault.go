@@ -57,6 +57,9 @@ func Open(cfg Config) (*Vault, error) {
 	if err := v.recover(); err != nil {
 		return nil, errors.Join(err, v.lock.Close())
 	}
+	if err := v.settle(); err != nil {
+		return nil, errors.Join(err, v.lock.Close())
+	}
 	return v, nil
 }
 
@@ -69,21 +72,42 @@ func (v *Vault) path(names ...string) string {
 }
 
 func (v *Vault) makeTree() error {
-	made := false
 	for _, dir := range []string{v.path(), v.path(logDir)} {
-		err := v.cfg.FS.Mkdir(dir)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := v.cfg.FS.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make vault: %w", err)
 		}
-		made = made || err == nil
 	}
-	if !made {
+	return nil
+}
+
+// settle makes the tree above the records durable. That a folder is there does not say so: the
+// start that made it may have failed or been killed before its sync. Once there is a record,
+// an earlier start has come past here, and a start need not wait for the medium.
+func (v *Vault) settle() error {
+	if v.next > 1 {
 		return nil
 	}
-	if err := v.cfg.FS.SyncDir(v.path()); err != nil {
-		return fmt.Errorf("make vault: %w", err)
+	for _, dir := range []string{v.path(logDir), v.path(), "."} {
+		if err := v.cfg.FS.SyncDir(dir); err != nil {
+			v.unmake()
+			return fmt.Errorf("make vault: %w", err)
+		}
 	}
-	return v.cfg.FS.SyncDir(".")
+	return nil
+}
+
+// unmake removes a tree without records after a failed sync: a second sync would find nothing
+// to write, so the next start has to make it anew. What holds more than Open makes stays.
+func (v *Vault) unmake() {
+	log, err := v.cfg.FS.ReadDir(v.path(logDir))
+	if err != nil || slices.ContainsFunc(log, func(e fs.DirEntry) bool { return e.Name() != devicePub }) {
+		return
+	}
+	for _, name := range []string{v.path(logDir, devicePub), v.path(logDir), v.path(readmeFile), v.path()} {
+		if err := v.cfg.FS.Remove(name); err != nil {
+			return
+		}
+	}
 }
 
 // checkDevice writes README.txt and device.pub where they are missing or were cut while they
@@ -101,19 +125,22 @@ func (v *Vault) checkDevice() error {
 }
 
 // ensureFile makes dir/name hold want. A file that differs is replaced only where it is a
-// beginning of want, which is what a cut leaves.
+// beginning of want. The name comes last, by a rename: a cut can leave a file whose size is
+// there and whose content is not, and such a device.pub would pass for one of another key.
 func (v *Vault) ensureFile(dir, name string, want []byte) error {
 	full := dir + "/" + name
 	have, err := v.cfg.FS.ReadFile(full)
 	if err == nil && (bytes.Equal(have, want) || !bytes.HasPrefix(want, have)) {
 		return nil
 	}
-	if err == nil {
-		if err := v.cfg.FS.Remove(full); err != nil {
-			return err
-		}
+	const unfinished = ".tmp"
+	if err := v.cfg.FS.Remove(full + unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	if err := v.writeFile(full, want); err != nil {
+	if err := v.writeFile(full+unfinished, want); err != nil {
+		return err
+	}
+	if err := v.cfg.FS.Rename(full+unfinished, full); err != nil {
 		return err
 	}
 	return v.cfg.FS.SyncDir(dir)

@@ -1,0 +1,480 @@
+package vault_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"filippo.io/age"
+
+	"holdfast/crypto/keys"
+	"holdfast/crypto/open"
+	"holdfast/storage/segment"
+	"holdfast/storage/storagetest"
+	"holdfast/storage/vault"
+)
+
+const (
+	device    = "0a1b2c3d"
+	devicePub = "holdfast-0a1b2c3d+01234567+AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=\n"
+)
+
+// crew is the operator whom everything is sealed for.
+var crew = sync.OnceValues(func() (age.Identity, *keys.Recipients) {
+	secret, line, err := keys.GenerateIdentity(true)
+	if err != nil {
+		panic(err)
+	}
+	ids, err := keys.ParseIdentities(strings.NewReader(secret))
+	if err != nil {
+		panic(err)
+	}
+	to, err := keys.ParseRecipients(strings.NewReader(line))
+	if err != nil {
+		panic(err)
+	}
+	return ids[0], to
+})
+
+func newKey() (*vault.FlightKey, error) {
+	_, to := crew()
+	k, err := keys.NewFlightKey(to)
+	if err != nil {
+		return nil, err
+	}
+	fk := &vault.FlightKey{Public: k.Public}
+	for _, f := range k.Files {
+		fk.Files = append(fk.Files, vault.KeyFile{Name: f.Name, Data: f.Data})
+	}
+	return fk, nil
+}
+
+// clock is the time since boot, moved by the test alone.
+type clock struct{ now time.Duration }
+
+func (c *clock) read() time.Duration { return c.now }
+
+func config(fsys vault.FS, c *clock) vault.Config {
+	return vault.Config{
+		FS: fsys, DeviceID: device, DevicePub: devicePub, Now: c.read, NewKey: newKey,
+		Header: segment.Header{Boot: "boot", Version: "test", Lock: "bench", Grade: "none",
+			Links: []segment.Link{{Name: "secret-link", Device: "/dev/ttySECRET", Baud: 921600}}},
+		FlushArmed: 200 * time.Millisecond, FlushIdle: 900 * time.Millisecond, WhenFull: "stop",
+	}
+}
+
+func mustOpen(t testing.TB, cfg vault.Config) *vault.Vault {
+	t.Helper()
+	v, err := vault.Open(cfg)
+	must(t, err)
+	return v
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// entrySize is the size of the entries here: a stamp, a number, and bytes that follow from it.
+const entrySize = 40
+
+func appendEntry(p []byte, n uint64) []byte {
+	p = binary.BigEndian.AppendUint64(p, n*10_000)
+	p = binary.BigEndian.AppendUint64(p, n)
+	for i := range uint64(3) {
+		p = binary.BigEndian.AppendUint64(p, (n+1)*(0x9E3779B97F4A7C15+2*i))
+	}
+	return p
+}
+
+func entries(from, to uint64) (p []byte) {
+	for n := from; n < to; n++ {
+		p = appendEntry(p, n)
+	}
+	return p
+}
+
+// randomBytes is what noise is taken from.
+var randomBytes = sync.OnceValue(func() []byte {
+	p := make([]byte, 5<<20)
+	rand.NewChaCha8([32]byte{9}).Read(p)
+	return p
+})
+
+func noise(size int) []byte {
+	return segment.AppendNoise(nil, segment.NoiseRun{Data: randomBytes()[:size]})
+}
+
+// rig does with a vault what the recorder does: entries arrive at their own pace, wait for the
+// flush interval, and are appended and flushed; clean-up is done when no flush is due.
+type rig struct {
+	v     *vault.Vault
+	clock *clock
+	rng   *rand.Rand
+	start time.Duration // when the first entry arrives
+	base  uint64        // its number
+	next  uint64        // number of the next entry to be appended
+	// durable: every entry below was flushed with success.
+	durable  uint64
+	want     vault.Kind
+	goesOn   vault.RecordID
+	retryAt  time.Duration
+	nextRoom time.Duration
+	// steady is the record that a cut now must be found in; zero while one is begun or ended.
+	steady     vault.RecordID
+	armedSince time.Duration
+	faults     int
+	waited     map[string]time.Duration // the longest an entry waited, by what was done
+	onFlush    func()                   // after each flush with success
+	failed     func(error) bool         // ends the run where it returns true
+}
+
+// period is the time between two entries.
+const period = 10 * time.Millisecond
+
+func newRig(v *vault.Vault, c *clock, seed, base uint64) *rig {
+	return &rig{v: v, clock: c, rng: rand.New(rand.NewPCG(seed, 77)), start: c.now, base: base, next: base, durable: base,
+		waited: map[string]time.Duration{}, failed: func(err error) bool { return errors.Is(err, storagetest.ErrPowerCut) || errors.Is(err, errKilled) }}
+}
+
+// arrived returns the number behind the newest entry that has arrived.
+func (r *rig) arrived() uint64 { return r.base + uint64((r.clock.now-r.start)/period) }
+
+// since is when entry n arrived.
+func (r *rig) since(n uint64) time.Duration { return r.start + time.Duration(n-r.base+1)*period }
+
+type phase struct {
+	kind vault.Kind
+	last time.Duration
+}
+
+// run does the phases and ends the record.
+func (r *rig) run(phases ...phase) error {
+	for _, p := range phases {
+		r.want = p.kind
+		r.v.SetArmed(p.kind == vault.Flight)
+		for end := r.clock.now + p.last; r.clock.now < end; {
+			if err := r.tick(); err != nil && r.fault(err) {
+				return err
+			}
+		}
+	}
+	r.steady = vault.RecordID{}
+	if err := r.drain(); err != nil && r.fault(err) {
+		return err
+	}
+	return r.v.End()
+}
+
+// fault backs off as the recorder does.
+func (r *rig) fault(err error) (stop bool) {
+	r.faults++
+	r.retryAt = r.clock.now + 250*time.Millisecond
+	return r.failed(err)
+}
+
+func (r *rig) tick() error {
+	now := r.clock.now
+	if now >= r.nextRoom {
+		r.nextRoom = now + time.Second
+		if err := r.v.Room(); err != nil {
+			return err
+		}
+		if err := r.v.Prepare(); err != nil {
+			return err
+		}
+	}
+	if r.due() {
+		return r.drain()
+	}
+	if !r.v.Step() {
+		r.clock.now = max(r.clock.now, now+period)
+	}
+	return nil
+}
+
+func (r *rig) due() bool {
+	return r.clock.now >= r.retryAt && r.durable < r.arrived() && r.clock.now >= r.since(r.durable)+r.v.Interval()
+}
+
+func (r *rig) drain() error {
+	what := "flush"
+	if r.v.Record().Kind != r.want {
+		was := r.v.Record()
+		r.steady = vault.RecordID{}
+		if err := r.v.Begin(r.want, r.goesOn); err != nil && r.v.Record() == was {
+			return err
+		}
+		r.goesOn, what = vault.RecordID{}, "begin"
+	}
+	for to := r.arrived(); r.next < to; {
+		n := min(to, r.next+1+r.rng.Uint64N(200))
+		b := segment.Block{Meta: segment.Meta{Frames: int(n - r.next)}, Data: entries(r.next, n)}
+		if r.rng.IntN(12) == 0 {
+			b.Noise = noise(r.rng.IntN(200 << 10))
+		}
+		r.next = n
+		if err := r.v.Append(&b); err != nil {
+			return err
+		}
+	}
+	if err := r.v.Flush(); err != nil {
+		return err
+	}
+	if r.durable < r.next {
+		what = r.want.String() + " " + what
+		r.waited[what] = max(r.waited[what], r.clock.now-r.since(r.durable))
+	}
+	r.durable = r.next
+	r.noteSteady()
+	if r.onFlush != nil {
+		r.onFlush()
+	}
+	return nil
+}
+
+func (r *rig) noteSteady() {
+	if r.steady != r.v.Record() {
+		r.steady = r.v.Record()
+		r.armedSince = r.clock.now
+	}
+}
+
+// promised returns the number behind the newest entry that a cut at this time may not cost:
+// 250 ms while armed, 1 s else.
+func (r *rig) promised(at time.Duration) uint64 {
+	age := time.Second
+	if r.want == vault.Flight && r.steady.Kind == vault.Flight && at-r.armedSince > age {
+		age = 250 * time.Millisecond
+	}
+	n := r.durable
+	for r.since(n) <= at-age {
+		n++
+	}
+	return n
+}
+
+// view is what a reader with the operator's identity finds in a vault.
+type view struct {
+	records []vault.Record
+	headers []*segment.Header
+	entries []uint64
+	// Closed segments that are not whole; open ones with a chunk that does not authenticate;
+	// frames that cannot be read.
+	problems []string
+	torn     int // chunks that were never synced and came to the medium in part
+}
+
+// look reads everything.
+func look(files map[string][]byte) (*view, error) {
+	fsys := fstest.MapFS{}
+	for name, data := range files {
+		fsys[name] = &fstest.MapFile{Data: data, Mode: 0o600}
+	}
+	devices, err := vault.FindDevices(fsys, ".")
+	if err != nil {
+		return nil, err
+	}
+	w := &view{}
+	for _, d := range devices {
+		if err := d.Read(fsys, false); err != nil {
+			return nil, err
+		}
+		w.records = append(w.records, d.Records...)
+		for _, r := range d.Records {
+			if err := w.record(files, r); err != nil {
+				return nil, fmt.Errorf("%s: %w", r.ID, err)
+			}
+		}
+	}
+	return w, nil
+}
+
+func (w *view) record(files map[string][]byte, rec vault.Record) error {
+	if len(rec.Segments) == 0 {
+		return nil
+	}
+	var wrapped [][]byte
+	for _, name := range rec.Keys {
+		wrapped = append(wrapped, files[path.Join(rec.Dir, name)])
+	}
+	me, _ := crew()
+	id, err := open.New(me).Flight(wrapped...)
+	if err != nil {
+		return err
+	}
+	c := &collector{view: w, seen: map[uint64]bool{}}
+	for _, s := range rec.Segments {
+		for _, name := range []string{s.File, s.Other} {
+			if name == "" || name == s.Other && s.State == vault.StateClean {
+				continue
+			}
+			if err := w.form(c, files[path.Join(rec.Dir, name)], path.Join(rec.Dir, name), id); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	c.takePartial()
+	return nil
+}
+
+func (w *view) form(c *collector, data []byte, name string, id age.Identity) error {
+	s, err := open.Salvage(bytes.NewReader(data), int64(len(data)), id)
+	if err != nil {
+		if strings.HasSuffix(name, ".open.age") && bytes.Contains(data[:min(len(data), 4096)], make([]byte, 256)) {
+			w.torn++ // a header that was never synced
+			return nil
+		}
+		return err
+	}
+	d, err := segment.NewDecoder(c)
+	if err != nil {
+		return err
+	}
+	for {
+		chunk, err := s.Next()
+		if err == io.EOF {
+			break
+		}
+		if chunk.Lost > 0 {
+			if err := d.Hole(); err != nil {
+				return err
+			}
+		}
+		if err := d.Feed(chunk.Plain); err != nil {
+			return err
+		}
+	}
+	stats, err := d.End()
+	res := s.Result()
+	closed := !strings.HasSuffix(name, ".open.age") && !strings.HasSuffix(name, ".tmp")
+	w.torn += int(res.BadChunks)
+	if stats.BadFrames > 0 || closed && (!res.Clean() || stats != (segment.Stats{Blocks: stats.Blocks})) {
+		w.problems = append(w.problems, fmt.Sprintf("%s: %+v %+v", name, res, stats))
+	}
+	return err
+}
+
+// collector takes each block once, as the operator's tool does.
+type collector struct {
+	*view
+	seen      map[uint64]bool
+	block     uint64
+	skip      bool
+	partial   []byte
+	partialOf uint64
+}
+
+func (c *collector) Meta(m *segment.Meta) error {
+	c.block = m.Block
+	if c.partial != nil && m.Block == c.partialOf {
+		c.partial, c.skip = nil, false
+		return nil
+	}
+	if c.skip = c.seen[m.Block]; c.skip {
+		return nil
+	}
+	c.seen[m.Block] = true
+	if m.Header != nil {
+		c.headers = append(c.headers, m.Header)
+	} else {
+		c.takePartial()
+	}
+	return nil
+}
+
+func (c *collector) Data(p []byte, part bool) error {
+	switch {
+	case c.skip:
+	case part:
+		c.partial, c.partialOf = bytes.Clone(p), c.block
+	default:
+		c.take(p)
+	}
+	return nil
+}
+
+func (c *collector) takePartial() {
+	p := c.partial
+	c.partial = nil
+	c.take(p[:len(p)/entrySize*entrySize])
+}
+
+func (c *collector) take(p []byte) {
+	for e := range slices.Chunk(p, entrySize) {
+		n := uint64(0)
+		if len(e) == entrySize {
+			n = binary.BigEndian.Uint64(e[8:])
+		}
+		if !bytes.Equal(e, appendEntry(nil, n)) {
+			c.problems = append(c.problems, fmt.Sprintf("%x is no entry", e))
+			return
+		}
+		c.entries = append(c.entries, n)
+	}
+}
+
+func (c *collector) Noise(r segment.NoiseRun) error {
+	if !bytes.HasPrefix(randomBytes(), r.Data) {
+		c.problems = append(c.problems, "noise that never came")
+	}
+	return nil
+}
+
+// row checks that the entries from base on are there in order and once each: at least up to
+// least, at most up to most. It returns the entries behind them.
+func row(got []uint64, base, least, most uint64) ([]uint64, error) {
+	n := base
+	for len(got) > 0 && got[0] == n && n < most {
+		got, n = got[1:], n+1
+	}
+	if n < least {
+		next := "nothing"
+		if len(got) > 0 {
+			next = fmt.Sprint(got[0])
+		}
+		return nil, fmt.Errorf("entries %d to %d are missing, %s follows", n, least-1, next)
+	}
+	return got, nil
+}
+
+const all = 1<<64 - 1
+
+// check reads the vault and checks that it holds what the rigs were promised, and nothing else.
+// least is the number behind the entries that the first rig was promised, or all of them; the
+// other rigs have ended in good order.
+func check(files map[string][]byte, least uint64, rigs ...*rig) (*view, error) {
+	w, err := look(files)
+	if err != nil {
+		return nil, err
+	}
+	got := w.entries
+	for i, r := range rigs {
+		want := r.next
+		if i == 0 && least != all {
+			want = least
+		}
+		if got, err = row(got, r.base, want, r.next); err != nil {
+			return w, err
+		}
+	}
+	switch {
+	case len(got) > 0:
+		err = fmt.Errorf("%d entries are there twice or never came, from %d", len(got), got[0])
+	case len(w.problems) > 0:
+		err = errors.New(w.problems[0])
+	}
+	return w, err
+}
