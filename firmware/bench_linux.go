@@ -12,6 +12,10 @@ import (
 	"holdfast/storage/segment"
 )
 
+// Restrict takes from the supervisor what benchRestrict takes from the recorder, which notes what
+// the kernel could not do.
+func Restrict(cfg *config.Config) { _ = benchRestrict(cfg) }
+
 // benchRestrict takes from this process, for good, what bench mode does not need of the
 // network: everything where no link is a tcp: or udp: endpoint; otherwise everything but a
 // TCP connection to the ports named, and a UDP socket that only receives. Addresses were held

@@ -172,7 +172,7 @@ func openOne(opener *flight.Opener, d vault.Device, r vault.Record, out string) 
 	case errors.Is(err, open.ErrNoIdentity):
 		row.Error = open.ErrNoIdentity.Error()
 		return row, nil
-	case errors.Is(err, flight.ErrNoKey) && len(r.Segments) == 0:
+	case errors.Is(err, flight.ErrNoKey) && r.State == vault.StateCut:
 		row.Error = "cut before anything was sealed"
 		return row, nil
 	case errors.Is(err, flight.ErrNoKey), errors.Is(err, open.ErrDamaged):

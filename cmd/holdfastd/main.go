@@ -65,6 +65,7 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		firmware.Restrict(cfg)
 		err = firmware.Supervise(cmd.Context(), []string{self, "record", "--config", *path}, log())
 		var exit *firmware.ExitError
 		if errors.As(err, &exit) {

@@ -31,7 +31,10 @@ type Config struct {
 	// Now is the time since boot. It never goes back.
 	Now  func() time.Duration
 	Host HostClock
-	Log  *slog.Logger
+	// Pause, where set, is called after a read that brought little, so that a line that
+	// trickles does not wake the processor for each frame. Stamps are late by that at most.
+	Pause func()
+	Log   *slog.Logger
 }
 
 // Recorder records. Make it with New, use it once.

@@ -87,7 +87,8 @@ func (w *writer) blocked(now time.Duration) bool { return w.full || now < w.retr
 
 // due is when what waits has to be durable.
 func (w *writer) due() (time.Duration, bool) {
-	w.v.SetArmed(w.r.armed.Load())
+	// Until the first heartbeat says otherwise a flight that was cut is still in the air.
+	w.v.SetArmed(w.r.armed.Load() || w.kind == vault.Flight || w.cut.Number != 0)
 	if w.oldest > 0 {
 		return w.oldest + w.v.Interval(), true
 	}
@@ -175,6 +176,9 @@ func (w *writer) begin(at time.Duration) error {
 	if kind == 0 {
 		kind = vault.Ground
 	}
+	if err := w.flushFirst(); err != nil {
+		return err
+	}
 	err := w.v.Begin(kind, goesOn)
 	if w.v.Record() == was {
 		return err
@@ -191,6 +195,23 @@ func (w *writer) begin(at time.Duration) error {
 	w.r.log.Info("record begun", slog.String("record", w.v.Record().String()))
 	return nil
 }
+
+// flushFirst makes durable what a new record would keep waiting too long: what came while armed,
+// and what has waited for most of its time on the ground.
+func (w *writer) flushFirst() error {
+	if w.oldest == 0 || w.kind != vault.Flight && w.r.cfg.Now()-w.oldest < earlyFlush {
+		return nil
+	}
+	if err := w.v.Flush(); err != nil {
+		return err
+	}
+	w.oldest = 0
+	return nil
+}
+
+// earlyFlush leaves a new record the syncs that its beginning takes, 50 ms each, before what
+// waits from the ground is a second old.
+const earlyFlush = 500 * time.Millisecond
 
 // takeArmedOnly keeps what comes on the ground in memory, half a minute of it, and puts it
 // before the flight when there is one.
@@ -240,10 +261,13 @@ func (w *writer) keep(b *batch) {
 
 // tidy does one piece of the vault's clean-up where no flush is near.
 func (w *writer) tidy(now time.Duration) (more bool) {
-	if due, ok := w.due(); ok && due <= now && !w.blocked(now) {
-		return true
+	left := idleWait
+	if due, ok := w.due(); ok && !w.blocked(now) {
+		if left = due - now; left <= 0 {
+			return true
+		}
 	}
-	if w.v.Step() {
+	if w.v.StepWithin(left) {
 		return true
 	}
 	if now >= w.nextKey && !w.blocked(now) {
@@ -270,15 +294,24 @@ func (w *writer) look(now time.Duration) {
 		err = w.v.Room()
 	}
 	if err != nil && w.v.Record().Number != 0 {
-		// End in good order while there is still room for that.
-		if e := w.v.End(); e != nil {
-			w.r.log.Error("end record", slog.Any("err", e))
-		}
-		w.oldest = 0
+		w.endFull()
 	}
 	w.full = err != nil
 	if err != nil {
 		w.fault(err)
+	}
+}
+
+// endFull ends the record in good order while there is still room for that. What cannot be
+// flushed any more stays in memory, and the record open, until there is room again.
+func (w *writer) endFull() {
+	if err := w.v.Flush(); err != nil {
+		w.r.log.Error("flush", slog.Any("err", err))
+		return
+	}
+	w.oldest = 0
+	if err := w.v.End(); err != nil {
+		w.r.log.Error("end record", slog.Any("err", err))
 	}
 }
 

@@ -33,11 +33,12 @@ type tcpSource struct{ conn *net.TCPConn }
 
 func openTCP(addr netip.AddrPort) (Source, error) {
 	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: -1} // loopback needs no probes
-	conn, err := dialer.DialTCP(context.Background(), "tcp", netip.AddrPort{}, addr)
+	// Without a local address: an empty one makes Go call bind, which bench mode denies.
+	conn, err := dialer.DialContext(context.Background(), "tcp", addr.String())
 	if err != nil {
 		return nil, fmt.Errorf("open tcp:%s: %w", addr, err)
 	}
-	return &tcpSource{conn}, nil
+	return &tcpSource{conn.(*net.TCPConn)}, nil
 }
 
 func (s *tcpSource) Read(b []byte, wait time.Duration) (int, error) {

@@ -129,6 +129,22 @@ func (d *Disk) rename(dir *inode, from, to string) error {
 	return nil
 }
 
+// ForgetTimes implements vault.FS.
+func (d *Disk) ForgetTimes(name string) error {
+	return d.change(operation{verb: "forgettimes", name: name}, func() error {
+		dir, base, err := d.parent(name)
+		if err != nil {
+			return err
+		}
+		n := dir.dir.live[base]
+		if n == nil {
+			return fs.ErrNotExist
+		}
+		n.touched = false
+		return nil
+	})
+}
+
 // Remove implements vault.FS.
 func (d *Disk) Remove(name string) error {
 	return d.change(operation{verb: "remove", name: name}, func() error {

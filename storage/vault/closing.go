@@ -60,7 +60,7 @@ func (v *Vault) queue(j *closeJob) {
 }
 
 // buffer returns memory for the encoded blocks of a segment.
-func (v *Vault) buffer() []byte { return make([]byte, 0, 64<<10) }
+func (v *Vault) buffer() []byte { return make([]byte, 0, v.room) }
 
 func (j *closeJob) name(suffix string) string {
 	return j.dir + "/" + SegmentFile{'T', j.number, suffix}.String()

@@ -43,7 +43,7 @@ const (
 	// segment until its clean close.
 	rotateAfter = 10 * time.Second
 	// rotateBytes does the same for a stream that is faster than any UART.
-	rotateBytes = 4 << 20
+	rotateBytes = 2 << 20
 	// closePiece is how much of a closing segment is written between two syncs, so that a
 	// slow medium is never busy with it for longer than a flush may wait.
 	closePiece = 256 << 10

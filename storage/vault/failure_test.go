@@ -202,7 +202,7 @@ func TestEndFlushes(t *testing.T) {
 			func(v *vault.Vault, d *storagetest.Disk) error { d.FailAt(n, syscall.EIO); return v.Close() },
 			func(v *vault.Vault, d *storagetest.Disk) error {
 				if n > 0 {
-					d.FailAt(n+11, syscall.EIO) // behind the making of the new record
+					d.FailAt(n+12, syscall.EIO) // behind the making of the new record
 				}
 				return v.Begin(vault.Ground, vault.RecordID{})
 			},

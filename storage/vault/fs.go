@@ -26,6 +26,8 @@ type FS interface {
 	// SyncDir makes the entries of a directory durable (fsync on the directory), after
 	// setting its times to zero: they would tell when the flight was.
 	SyncDir(name string) error
+	// ForgetTimes sets the times of a file to zero. It makes nothing durable.
+	ForgetTimes(name string) error
 	// Free returns the bytes that may still be written.
 	Free() (int64, error)
 	// Lock takes the exclusive lock of a directory, for as long as the returned closer

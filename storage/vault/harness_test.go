@@ -199,7 +199,11 @@ func (r *rig) tick() error {
 	if r.due() {
 		return r.drain()
 	}
-	if !r.v.Step() {
+	left := time.Second
+	if r.durable < r.arrived() {
+		left = r.since(r.durable) + r.v.Interval() - now
+	}
+	if !r.v.StepWithin(left) {
 		r.clock.now = max(r.clock.now, now+period)
 	}
 	return nil
@@ -213,6 +217,12 @@ func (r *rig) drain() error {
 	what := "flush"
 	if r.v.Record().Kind != r.want {
 		was := r.v.Record()
+		if was.Kind == vault.Flight || r.clock.now-r.since(r.durable) >= 500*time.Millisecond {
+			if err := r.v.Flush(); err != nil {
+				return err
+			}
+			r.durable = r.next
+		}
 		r.steady = vault.RecordID{}
 		if err := r.v.Begin(r.want, r.goesOn); err != nil && r.v.Record() == was {
 			return err
@@ -303,8 +313,8 @@ func look(files map[string][]byte) (*view, error) {
 }
 
 func (w *view) record(files map[string][]byte, rec vault.Record) error {
-	if len(rec.Segments) == 0 {
-		return nil
+	if len(rec.Segments) == 0 || len(rec.Keys) == 0 && rec.State == vault.StateCut {
+		return nil // cut while it was begun: nothing was sealed in it
 	}
 	var wrapped [][]byte
 	for _, name := range rec.Keys {

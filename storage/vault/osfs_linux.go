@@ -75,6 +75,15 @@ func (o *osFS) ReadFile(name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
+func (o *osFS) ForgetTimes(name string) error {
+	f, err := o.open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return zeroTimes(f)
+}
+
 func (o *osFS) Mkdir(name string) error {
 	defer o.forgetTimes(name)
 	return o.root.Mkdir(name, 0o700)

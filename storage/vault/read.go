@@ -230,14 +230,26 @@ func (r *Record) judge(inUse bool) {
 	if len(r.Keys) > 0 && len(r.Segments) > 0 {
 		return
 	}
-	// Begun, and ended before anything was sealed. A record without its key is not a cut
-	// one if it has segments: the key is durable before the first of them.
+	// Begun, and cut before anything was sealed: the key is durable before the first flush. A
+	// record without its key that holds more has lost it.
 	switch {
-	case len(r.Segments) > 0:
+	case !r.empty():
 		r.State = r.State.Worse(StateMissing)
 	case inUse:
 		r.State = StateOpen
 	default:
 		r.State = StateCut
 	}
+}
+
+// sealedChunk is what the first flush of a segment brings at the least: a whole chunk of age's
+// payload. A shorter open form is a header.
+const sealedChunk = 64 << 10
+
+// empty tells that no segment of the record can hold anything.
+func (r *Record) empty() bool {
+	return !slices.ContainsFunc(r.Segments, func(s Segment) bool {
+		f, ok := ParseSegmentFile(s.File)
+		return !ok || !f.Open() || s.Size >= sealedChunk
+	})
 }

@@ -22,6 +22,7 @@ type record struct {
 	blocks    uint64
 	segments  int
 	cur       *openSegment
+	pub       File // flight.pub, until it is synced
 	// carry holds encoded blocks that a failed segment could not make durable.
 	carry []byte
 }
@@ -36,6 +37,7 @@ type openSegment struct {
 	durable int // bytes of encoded that a sync has covered
 	started time.Duration
 	failed  bool
+	filled  bool // holds more than its header
 }
 
 // newRecord makes the folder of a record with its key, all of it durable and read back.
@@ -54,11 +56,58 @@ func (v *Vault) newRecord(kind Kind, continues RecordID) (*record, error) {
 		v.undoMkdir(id)
 		return nil, fmt.Errorf("begin record %s: %w", id, err)
 	}
-	if err := v.writeKey(id, key); err != nil {
+	r := &record{v: v, id: id, to: to, continues: continues}
+	if err := r.begin(key); err != nil {
+		r.drop()
 		v.undo(id)
 		return nil, fmt.Errorf("begin record %s: %w", id, err)
 	}
-	return &record{v: v, id: id, to: to, continues: continues}, nil
+	return r, nil
+}
+
+// begin writes the key, makes the first segment, and makes both durable with as few syncs as
+// that takes: entries that come meanwhile wait for it. flight.pub, which nobody needs to open
+// the record, is synced by a later Step.
+func (r *record) begin(key *FlightKey) error {
+	if err := r.writeKey(key); err != nil {
+		return err
+	}
+	if err := r.create(); err != nil {
+		return err
+	}
+	if err := r.v.cfg.FS.SyncDir(r.v.path(r.id.String())); err != nil {
+		return err
+	}
+	if err := r.v.cfg.FS.SyncDir(r.v.path()); err != nil {
+		return err
+	}
+	// The record stands. A segment that fails now is given up by the next flush.
+	_ = r.writeHeader()
+	return nil
+}
+
+// drop closes what a failed start left open.
+func (r *record) drop() {
+	if r.pub != nil {
+		r.pub.Close()
+	}
+	if r.cur != nil {
+		r.cur.sealer.Abandon()
+		r.cur.file.Close()
+	}
+}
+
+// settle makes flight.pub durable, once.
+func (r *record) settle() (done bool) {
+	if r.pub == nil {
+		return false
+	}
+	f := r.pub
+	r.pub = nil
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		r.v.event("flight_pub_failed", err.Error())
+	}
+	return true
 }
 
 // undo removes what a failed start of a record left, so that a medium that fails for hours does
@@ -77,22 +126,23 @@ func (v *Vault) undoMkdir(id RecordID) {
 	}
 }
 
-func (v *Vault) writeKey(id RecordID, key *FlightKey) error {
-	dir := v.path(id.String())
-	for _, f := range append(key.Files, KeyFile{flightPub, []byte(key.Public + "\n")}) {
-		if err := v.writeFile(dir+"/"+f.Name, f.Data); err != nil {
+// writeKey makes the wrapped key durable and reads it back; its entry in the folder is made
+// durable with that of the first segment.
+func (r *record) writeKey(key *FlightKey) (err error) {
+	fsys, dir := r.v.cfg.FS, r.v.path(r.id.String())
+	for _, f := range key.Files {
+		if err := r.v.writeFile(dir+"/"+f.Name, f.Data); err != nil {
 			return err
 		}
-	}
-	for _, f := range key.Files {
-		if got, err := v.cfg.FS.ReadFile(dir + "/" + f.Name); err != nil || !bytes.Equal(got, f.Data) {
+		if got, err := fsys.ReadFile(dir + "/" + f.Name); err != nil || !bytes.Equal(got, f.Data) {
 			return errors.Join(errors.New("flight key reads back differently"), err)
 		}
 	}
-	if err := v.cfg.FS.SyncDir(dir); err != nil {
+	if r.pub, err = fsys.Create(dir + "/" + flightPub); err != nil {
 		return err
 	}
-	return v.cfg.FS.SyncDir(v.path())
+	_, err = r.pub.Write([]byte(key.Public + "\n"))
+	return err
 }
 
 func (r *record) header(number int) *segment.Header {
@@ -104,6 +154,28 @@ func (r *record) header(number int) *segment.Header {
 
 // open makes the next segment and carries over what the last one could not make durable.
 func (r *record) open() error {
+	if err := r.create(); err != nil {
+		return err
+	}
+	// Entry and header are durable before the first flush says that its entries are.
+	if err := r.v.cfg.FS.SyncDir(r.v.path(r.id.String())); err != nil {
+		name := SegmentFile{'T', r.cur.number, suffixOpen}.String()
+		r.cur.sealer.Abandon()
+		r.undoOpen(r.cur.file, name)
+		r.cur = nil
+		return fmt.Errorf("open segment %s: %w", name, err)
+	}
+	if err := r.writeHeader(); err != nil {
+		return err
+	}
+	carry := r.carry
+	r.carry = nil
+	r.cur.filled = r.cur.filled || len(carry) > 0
+	return r.put(carry)
+}
+
+// create makes the file of the next segment with its age header, not durable yet.
+func (r *record) create() error {
 	number := r.segments + 1
 	name := SegmentFile{'T', number, suffixOpen}.String()
 	f, err := r.v.cfg.FS.Create(r.v.path(r.id.String(), name))
@@ -112,23 +184,19 @@ func (r *record) open() error {
 	}
 	r.segments = number
 	s, err := seal.New(f, r.to)
-	if err == nil {
-		// Entry and header are durable before the first flush says that its entries are.
-		err = r.v.cfg.FS.SyncDir(r.v.path(r.id.String()))
-	}
 	if err != nil {
 		r.undoOpen(f, name)
 		return fmt.Errorf("open segment %s: %w", name, err)
 	}
 	r.cur = &openSegment{number: number, file: f, sealer: s, started: r.v.cfg.Now(), encoded: r.v.buffer()}
-	first := segment.Block{Meta: segment.Meta{Header: r.header(number), Block: r.blocks, BootUsec: r.v.cfg.Now().Microseconds()}}
+	return nil
+}
+
+// writeHeader writes the block that says where the segment belongs.
+func (r *record) writeHeader() error {
+	first := segment.Block{Meta: segment.Meta{Header: r.header(r.cur.number), Block: r.blocks, BootUsec: r.v.cfg.Now().Microseconds()}}
 	r.blocks++
-	if err := r.write(&first); err != nil {
-		return err
-	}
-	carry := r.carry
-	r.carry = nil
-	return r.put(carry)
+	return r.write(&first)
 }
 
 // undoOpen removes the file of a segment that could not be begun, so that a medium that fails for
@@ -154,17 +222,31 @@ func (r *record) append(b *segment.Block) error {
 		if err := r.open(); err != nil && r.cur == nil {
 			return r.hold(b, err)
 		} else if err != nil { // it stands, has failed, and keeps what it carries before b
+			r.cur.filled = true
 			return errors.Join(err, r.write(b))
 		}
 	}
+	r.cur.filled = true
 	return r.write(b)
 }
 
-// rotate ends a segment that is old or large enough. It is called only when the next one is
-// about to be opened: while entries come, one segment is always open, and by that a start
-// after a power cut knows that the record was cut.
+// rotateAhead ends a segment that is old enough while nothing waits to be flushed, and opens the
+// next one, so that no entry has to wait for that. One segment is always open while entries
+// come, and by that a start after a power cut knows that the record was cut.
+func (r *record) rotateAhead() (done bool) {
+	if r.cur == nil || !r.cur.filled || r.pending() || !r.due() {
+		return false
+	}
+	r.endSegment()
+	if err := r.open(); err != nil {
+		r.v.event("segment_failed", err.Error())
+	}
+	return true
+}
+
+// rotate is rotateAhead for a stream that leaves no pause for it.
 func (r *record) rotate() error {
-	if r.cur == nil || !r.due() {
+	if r.cur == nil || !r.cur.filled || !r.due() {
 		return nil
 	}
 	if err := r.flush(); err != nil {
@@ -180,7 +262,7 @@ func (r *record) due() bool {
 
 // rest ends a segment that nothing was written to for a while.
 func (r *record) rest() {
-	if r.cur != nil && !r.pending() && r.v.cfg.Now()-r.cur.started >= 2*rotateAfter {
+	if r.cur != nil && (!r.pending() || !r.cur.filled) && r.v.cfg.Now()-r.cur.started >= 2*rotateAfter {
 		r.endSegment()
 	}
 }
@@ -255,7 +337,9 @@ func (r *record) sync() error {
 		return fmt.Errorf("sync segment: %w", err)
 	}
 	r.cur.durable = len(r.cur.encoded)
-	took := (r.v.cfg.Now() - begin).Microseconds()
+	spent := r.v.cfg.Now() - begin
+	r.v.slow = max(spent, r.v.slow*15/16)
+	took := spent.Microseconds()
 	r.v.sync.Count++
 	r.v.sync.SumUsec += took
 	r.v.sync.MaxUsec = max(r.v.sync.MaxUsec, took)
@@ -270,13 +354,22 @@ func (r *record) abandon() {
 	r.endSegment()
 }
 
-// endSegment drops the segment's key and lines the segment up for its clean close.
+// endSegment drops the segment's key and lines the segment up for its clean close. One that holds
+// nothing but its header is removed instead.
 func (r *record) endSegment() {
 	s := r.cur
 	if s == nil {
 		return
 	}
 	r.cur = nil
+	if !s.filled {
+		s.sealer.Abandon()
+		r.undoOpen(s.file, SegmentFile{'T', s.number, suffixOpen}.String())
+		r.blocks-- // the header's: nothing came after it
+		return
+	}
+	// What one segment took the next one takes too: growing step by step would cost twice.
+	r.v.room = min(len(s.encoded)+len(s.encoded)/4, rotateBytes+rotateBytes/8)
 	s.sealer.Abandon()
 	if err := s.file.Close(); err != nil {
 		r.v.event("segment_failed", err.Error())

@@ -56,6 +56,19 @@ func (v *Vault) records() ([]RecordID, error) {
 	return ids, nil
 }
 
+// forgetTimes sets to zero the times that a cut left: they would tell when the flight was.
+func (v *Vault) forgetTimes(dir string, entries []fs.DirEntry) {
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() || info.ModTime().Unix() == 0 {
+			continue
+		}
+		if err := v.cfg.FS.ForgetTimes(dir + "/" + e.Name()); err != nil {
+			v.event("recovery_failed", err.Error())
+		}
+	}
+}
+
 // recoverRecord tells whether the record was cut: a segment is still open, or none was begun.
 func (v *Vault) recoverRecord(id RecordID) (cut bool, err error) {
 	dir := v.path(id.String())
@@ -63,6 +76,7 @@ func (v *Vault) recoverRecord(id RecordID) (cut bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	v.forgetTimes(dir, entries)
 	forms := segmentForms(entries)
 	cut = len(forms) == 0
 	if err := v.settleClosed(dir, forms); err != nil {

@@ -333,7 +333,7 @@ func TestHalfWritten(t *testing.T) {
 	}
 }
 
-// TestRotation: a segment ends after 10 s and at 4 MiB.
+// TestRotation: a segment ends after 10 s and at 2 MiB.
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
 	now := &clock{}
@@ -359,12 +359,12 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	add(10, 1)
-	now.now += 9999 * time.Millisecond
+	now.now += 9998 * time.Millisecond
 	add(10, 1)
-	now.now += time.Millisecond
-	add(10, 2)
-	add(4<<20-5000, 2)
-	add(5000, 2)
+	now.now += 2 * time.Millisecond
+	add(10, 2) // the next one is opened ahead, while nothing waits
+	add(2<<20-5000, 2)
+	add(10000, 3)
 	add(10, 3)
 	// One that nothing comes to any more is closed in the end, and nothing is begun for it.
 	now.now += 20 * time.Second

@@ -32,6 +32,8 @@ type Vault struct {
 	armed    bool
 	firstDue bool // nothing was flushed since the start
 	full     bool
+	room     int           // bytes that the last segment's blocks took: the memory for the next
+	slow     time.Duration // how long a sync takes: the longest lately, fading
 	sync     segment.Sync
 	events   []segment.Event
 }
@@ -263,10 +265,22 @@ func (v *Vault) Flush() error {
 	return nil
 }
 
+// StepWithin is Step where a sync, as long as they took lately, fits into the time that is left
+// until the next flush; otherwise it does nothing.
+func (v *Vault) StepWithin(left time.Duration) (more bool) {
+	if left < v.slow {
+		return false
+	}
+	return v.Step()
+}
+
 // Step does one piece of clean-up, at most one sync long, and tells whether more waits.
 func (v *Vault) Step() (more bool) {
 	if v.rec != nil {
 		v.rec.rest()
+		if v.rec.rotateAhead() || v.rec.settle() {
+			return true
+		}
 	}
 	i := v.runnable()
 	if i < 0 {
@@ -309,6 +323,7 @@ func (v *Vault) End() error {
 
 // retire flushes a record's last segment and lines it up for its clean close.
 func (v *Vault) retire(old *record) error {
+	old.settle()
 	err := old.flush()
 	if err != nil { // a second try, into a new segment
 		err = old.flush()

@@ -1,0 +1,371 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/mavlink/serial/serialtest"
+	"holdfast/mavlink/vehicle"
+)
+
+const (
+	// feedEvery and feedFrames make 1000 frames/s, somewhat more than a real line carries.
+	feedEvery  = 10 * time.Millisecond
+	feedFrames = 10
+	// promiseArmed and promiseIdle are what may be lost at a cut.
+	promiseArmed = 250 * time.Millisecond
+	promiseIdle  = time.Second
+	// readMargin is how much later than the recorder the feeder may know of a read.
+	readMargin = 150 * time.Millisecond
+)
+
+// feeder sends frames at a steady pace over the deaths of their readers, and notes by when each
+// was read.
+type feeder struct {
+	line   *serialtest.Pty
+	frames [][]byte
+
+	mu   sync.Mutex
+	sent int
+	read []time.Time // by then the recorder had read the frame; shorter than frames
+	err  error
+}
+
+func (f *feeder) run(ctx context.Context) {
+	tick := time.NewTicker(feedEvery)
+	defer tick.Stop()
+	for f.sent < len(f.frames) {
+		n := min(feedFrames, len(f.frames)-f.sent)
+		if _, err := f.line.WriteContext(ctx, join(f.frames[f.sent:f.sent+n])); err != nil {
+			f.err = err
+			return
+		}
+		f.mu.Lock()
+		f.sent += n
+		f.mu.Unlock()
+		f.noteRead(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// noteRead finds out whether all that was sent has been read.
+func (f *feeder) noteRead(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, feedEvery)
+	defer cancel()
+	if f.line.Drain(ctx) != nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for now := time.Now(); len(f.read) < f.sent; {
+		f.read = append(f.read, now)
+	}
+}
+
+// cut is one kill.
+type cut struct {
+	at     time.Time
+	dead   time.Time // by then the recorder was gone
+	record string    // the newest record then
+	back   time.Duration
+}
+
+// TestKill kills a running recording at random moments, by turns the recorder and its
+// supervisor, each time on the same vault.
+func TestKill(t *testing.T) {
+	kills, length := 20, 90*time.Second
+	if long {
+		kills, length = 200, 10*time.Minute
+	}
+	b := newBoard(t)
+	f := &feeder{line: b.pty(), frames: flightFrames(t, vehicle.Options{Seed: 61, Duration: length, Camera: true})}
+	ctx, stop := context.WithCancel(t.Context())
+	fed := make(chan struct{})
+	go func() { f.run(ctx); close(fed) }()
+	cuts, last := b.killOften(kills)
+	b.waitNewRecord(cuts[len(cuts)-1].record)
+	stop()
+	<-fed
+	if f.sent == len(f.frames) {
+		t.Fatal("the frames did not last until the last kill")
+	}
+	last.stop()
+	records := b.open(3)
+	b.checkContinuity(cuts, records)
+	f.check(t, cuts, allFrames(records))
+}
+
+// killOften returns the kills and the daemon that was started after the last one.
+func (b *board) killOften(kills int) (cuts []cut, daemon *process) {
+	r := rand.New(rand.NewPCG(62, 0))
+	daemon = b.run()
+	last := ""
+	for i := range kills {
+		last = b.waitNewRecord(last)
+		if i > 0 {
+			cuts[i-1].back = time.Since(cuts[i-1].at)
+		}
+		<-time.After(time.Duration(r.IntN(1500)) * time.Millisecond) // a random moment
+		child := daemon.child()
+		c := cut{at: time.Now()}
+		if i%2 == 0 {
+			if err := syscall.Kill(child, syscall.SIGKILL); err != nil {
+				b.t.Fatal(err)
+			}
+		} else {
+			daemon.kill()
+		}
+		waitFor(b.t, time.Second, "death of the recorder", func() bool { return !alive(child) })
+		c.dead = time.Now()
+		all := b.records()
+		last = filepath.Base(all[len(all)-1])
+		c.record = last
+		cuts = append(cuts, c)
+		if i%2 == 1 {
+			daemon = b.run()
+		}
+	}
+	return cuts, daemon
+}
+
+// waitNewRecord waits until a record behind the given one has its first flush on the medium.
+func (b *board) waitNewRecord(last string) string {
+	b.t.Helper()
+	newest := ""
+	waitFor(b.t, 10*time.Second, "a record that follows "+last, func() bool {
+		all := b.records()
+		if len(all) == 0 || last != "" && filepath.Base(all[len(all)-1])[1:] <= last[1:] {
+			return false
+		}
+		newest = filepath.Base(all[len(all)-1])
+		info, err := os.Stat(filepath.Join(all[len(all)-1], "T000001.open.age"))
+		return err == nil && info.Size() > 1<<16
+	})
+	return newest
+}
+
+// checkContinuity: what was cut says so, a flight goes on as a flight that names the one before,
+// numbers only go up, and recording goes on soon.
+func (b *board) checkContinuity(cuts []cut, records []*opened) {
+	b.t.Helper()
+	byName := map[string]int{}
+	for i, r := range records {
+		byName[r.Record] = i
+		if r.State != "cut" && r.State != "clean" {
+			b.t.Errorf("%s is %s: %v", r.Record, r.State, r.Missing)
+		}
+		if i > 0 && r.Record[1:] <= records[i-1].Record[1:] {
+			b.t.Errorf("%s comes after %s", r.Record, records[i-1].Record)
+		}
+	}
+	var slowest time.Duration
+	flights := 0
+	for _, c := range cuts {
+		slowest = max(slowest, c.back)
+		i, there := byName[c.record]
+		if !there || i+1 >= len(records) {
+			b.t.Logf("%s was cut before anything was sealed", c.record)
+			continue
+		}
+		if records[i].State != "cut" {
+			b.t.Errorf("%s was killed and is %s", c.record, records[i].State)
+		}
+		next := records[i+1]
+		if c.record[0] == 'F' {
+			flights++
+			if next.Kind != "flight" || next.Continues != c.record {
+				b.t.Errorf("%s was cut in the air; %s (%s) continues %q", c.record, next.Record, next.Kind, next.Continues)
+			}
+		} else if next.Continues != "" {
+			b.t.Errorf("%s was cut on the ground; %s continues %q", c.record, next.Record, next.Continues)
+		}
+	}
+	b.t.Logf("%d kills, %d of them in the air; recording again after at most %v", len(cuts), flights, slowest)
+	if flights == 0 || flights == len(cuts) {
+		b.t.Error("the kills did not meet both ground and flight")
+	}
+	if slowest > 2*time.Second {
+		b.t.Errorf("recording went on only %v after a kill", slowest)
+	}
+}
+
+// check finds each opened frame among those sent, in order and once, and wants all that had
+// been read longer before a kill than the promise.
+func (f *feeder) check(t *testing.T, cuts []cut, opened [][]byte) {
+	t.Helper()
+	there := make([]bool, len(f.frames))
+	at := 0
+	for i, o := range opened {
+		for at < f.sent && !bytes.Equal(f.frames[at], o) {
+			at++
+		}
+		if at == f.sent {
+			t.Fatalf("opened frame %d of %d was never sent, or comes a second time", i, len(opened))
+		}
+		there[at] = true
+		at++
+	}
+	lost, armed := 0, false
+	broken := map[int]*breach{}
+	var worst time.Duration
+	for i := range f.read {
+		if now, known := isArmed(f.frames[i]); known {
+			armed = now
+		}
+		if there[i] {
+			continue
+		}
+		lost++
+		promise := promiseIdle
+		if armed {
+			promise = promiseArmed
+		}
+		next, age := nextCut(f.read[i], cuts)
+		worst = max(worst, age-promise)
+		if age > promise+readMargin {
+			if broken[next] == nil {
+				broken[next] = &breach{first: i, armed: armed, age: age, since: sinceCut(f.read[i], cuts)}
+			}
+			broken[next].frames++
+		}
+	}
+	for i, b := range broken {
+		t.Errorf("kill %d: %d frames are lost that are older than promised; the first (frame %d, armed: %v) was read %v before it, and %v after the kill before",
+			i, b.frames, b.first, b.armed, b.age, b.since)
+	}
+	t.Logf("%d frames sent, %d opened, %d lost; beyond the promise at most %v", f.sent, len(opened), lost, worst)
+	if lost == 0 {
+		t.Error("no kill lost a frame: they met no recording")
+	}
+}
+
+// breach is what one kill lost although it was older than promised.
+type breach struct {
+	frames, first int
+	armed         bool
+	age, since    time.Duration
+}
+
+// nextCut returns the kill of the recorder that read a frame, and how long after that it came; a
+// day where none came. What is noted within a moment of a death was read by the one that died:
+// the next one needs longer to start.
+func nextCut(read time.Time, cuts []cut) (int, time.Duration) {
+	for i, c := range cuts {
+		if !c.dead.Add(2 * feedEvery).Before(read) {
+			return i, max(c.at.Sub(read), 0)
+		}
+	}
+	return len(cuts), 24 * time.Hour
+}
+
+// sinceCut is how long after the last kill a frame was read.
+func sinceCut(read time.Time, cuts []cut) (d time.Duration) {
+	for _, c := range cuts {
+		if c.dead.Before(read) {
+			d = read.Sub(c.dead)
+		}
+	}
+	return d
+}
+
+// A supervisor that is killed takes its recorder along, and the next one finds a vault that it
+// can go on with at once.
+func TestKilledSupervisorLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	b := newBoard(t)
+	line, daemon := b.pty(), b.run()
+	frames := groundFrames(t, 63)
+	send(t, line, join(frames[:200]))
+	b.waitNewRecord("")
+	child := daemon.child()
+	daemon.kill()
+	waitFor(t, time.Second, "death of the recorder", func() bool { return !alive(child) })
+	daemon = b.run()
+	send(t, line, join(frames[200:400]))
+	b.waitNewRecord("G00000001")
+	daemon.stop()
+	if out := daemon.errs.String(); strings.Contains(out, "in use") {
+		t.Errorf("the vault was still locked: %s", out)
+	}
+	code, _, records := b.list()
+	if code != 3 || len(records) != 2 || records[0].State != "cut" || records[1].State != "clean" {
+		t.Errorf("list: exit code %d, %+v", code, records)
+	}
+}
+
+// A flight that was cut in the air is armed for the recorder too, from its restart on: the
+// promise of 250 ms holds before the autopilot's next heartbeat has come.
+func TestPromiseAfterARestartInTheAir(t *testing.T) {
+	b := newBoard(t)
+	line, daemon := b.pty(), b.record()
+	r := rand.New(rand.NewPCG(65, 0))
+	sent := [][]byte{heartbeat(0, 1, 1, true), randomFrames(r, 0, 1), randomFrames(r, 1, 1), randomFrames(r, 2, 1)}
+	send(t, line, slices.Concat(sent[0], sent[1]))
+	b.waitNewRecord("")
+	daemon.kill()
+	daemon = b.record()
+	send(t, line, sent[2])
+	b.waitNewRecord("F00000001")
+	send(t, line, sent[3])
+	<-time.After(promiseArmed + readMargin)
+	daemon.kill()
+	records := b.open(3)
+	if len(records) != 2 || records[1].Continues != "F00000001" {
+		t.Fatalf("%d records; the second continues %q", len(records), records[1].Continues)
+	}
+	wantFrames(t, "cut in the air twice", allFrames(records), sent)
+}
+
+// The times of files would tell when a flight was. A recorder that is killed between a write and
+// the setting of times leaves one behind; the next start sets it to zero.
+func TestTimesAfterACut(t *testing.T) {
+	t.Parallel()
+	b := newBoard(t)
+	line, daemon := b.pty(), b.record()
+	frames := groundFrames(t, 64)
+	send(t, line, join(frames[:500]))
+	b.waitNewRecord("")
+	daemon.kill()
+	segment := filepath.Join(b.device(), "G00000001", "T000001.open.age")
+	if err := os.Chtimes(segment, time.Now(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	before := readFile(t, segment)
+	daemon = b.record()
+	send(t, line, join(frames[500:]))
+	b.waitNewRecord("G00000001")
+	daemon.stop()
+	if files := b.timesOf(); len(files) > 0 {
+		t.Errorf("the vault of a closed recorder has times: %v", files)
+	}
+	if !bytes.Equal(before, readFile(t, segment)) {
+		t.Error("the start changed a sealed byte")
+	}
+}
+
+// timesOf lists the files of the vault with a time of their own.
+func (b *board) timesOf() (files []string) {
+	_ = filepath.WalkDir(b.vault(), func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return nil // it was renamed meanwhile
+		}
+		if info, err := e.Info(); err == nil && info.ModTime().Unix() != 0 {
+			files = append(files, filepath.Base(filepath.Dir(path))+"/"+e.Name()+" "+info.ModTime().UTC().Format(time.RFC3339))
+		}
+		return nil
+	})
+	return files
+}
