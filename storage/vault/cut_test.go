@@ -396,7 +396,7 @@ func TestLossWindow(t *testing.T) {
 			flush, begin := r.waited[kind.String()+" flush"], r.waited[kind.String()+" begin"]
 			t.Logf("syncs of %v, %s: an entry waits at most %v in the record, %v where it begins one", sync, kind, flush, begin)
 			promise := map[vault.Kind]time.Duration{vault.Flight: 250 * time.Millisecond, vault.Ground: time.Second}[kind]
-			if sync == quickSync && max(flush, begin) > promise {
+			if max(flush, begin) > promise {
 				t.Errorf("%s: the promise is %v", kind, promise)
 			}
 		}

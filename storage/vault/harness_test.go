@@ -210,25 +210,56 @@ func (r *rig) tick() error {
 }
 
 func (r *rig) due() bool {
-	return r.clock.now >= r.retryAt && r.durable < r.arrived() && r.clock.now >= r.since(r.durable)+r.v.Interval()
+	if r.clock.now < r.retryAt || r.durable >= r.arrived() {
+		return false
+	}
+	if r.v.Record().Number != 0 && r.v.Record().Kind != r.want { // a change of the arm bit wakes the recorder
+		return true
+	}
+	return r.clock.now >= r.since(r.durable)+r.v.Interval()
 }
 
 func (r *rig) drain() error {
 	what := "flush"
 	if r.v.Record().Kind != r.want {
 		was := r.v.Record()
-		if was.Kind == vault.Flight || r.clock.now-r.since(r.durable) >= 500*time.Millisecond {
+		if was.Number != 0 { // what has come until now belongs to the old record
+			if err := r.append(); err != nil {
+				return err
+			}
+		}
+		if r.durable < r.next && (was.Kind == vault.Flight || r.clock.now-r.since(r.durable) >= 500*time.Millisecond) {
 			if err := r.v.Flush(); err != nil {
 				return err
 			}
-			r.durable = r.next
+			r.wait(was.Kind.String() + " flush")
 		}
 		r.steady = vault.RecordID{}
-		if err := r.v.Begin(r.want, r.goesOn); err != nil && r.v.Record() == was {
+		err := r.v.Begin(r.want, r.goesOn)
+		if err != nil && r.v.Record() == was {
 			return err
+		}
+		if err == nil { // the record before was flushed
+			r.wait(was.Kind.String() + " flush")
 		}
 		r.goesOn, what = vault.RecordID{}, "begin"
 	}
+	if err := r.append(); err != nil {
+		return err
+	}
+	if err := r.v.Flush(); err != nil {
+		return err
+	}
+	r.wait(r.want.String() + " " + what)
+	r.noteSteady()
+	if r.onFlush != nil {
+		r.onFlush()
+	}
+	return nil
+}
+
+// append hands over what has arrived.
+func (r *rig) append() error {
 	for to := r.arrived(); r.next < to; {
 		n := min(to, r.next+1+r.rng.Uint64N(200))
 		b := segment.Block{Meta: segment.Meta{Frames: int(n - r.next)}, Data: entries(r.next, n)}
@@ -240,19 +271,15 @@ func (r *rig) drain() error {
 			return err
 		}
 	}
-	if err := r.v.Flush(); err != nil {
-		return err
-	}
+	return nil
+}
+
+// wait notes how long the oldest of the entries that are durable now had to wait.
+func (r *rig) wait(what string) {
 	if r.durable < r.next {
-		what = r.want.String() + " " + what
 		r.waited[what] = max(r.waited[what], r.clock.now-r.since(r.durable))
 	}
 	r.durable = r.next
-	r.noteSteady()
-	if r.onFlush != nil {
-		r.onFlush()
-	}
-	return nil
 }
 
 func (r *rig) noteSteady() {
