@@ -20,7 +20,7 @@ list=$(targets)
 while read -r package target; do
     count=$((count + 1))
     echo "== $package $target for $time"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" || finds=$((finds + 1))
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x "$package" || finds=$((finds + 1))
 done <<<"$list"
 echo "$count fuzz targets, $finds with a find"
 [ "$finds" -eq 0 ]

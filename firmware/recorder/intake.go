@@ -16,9 +16,10 @@ import (
 const (
 	// readBuffer is one read: more than a UART or a pseudo-terminal ever gives at once.
 	readBuffer = 32 << 10
-	// trickle is a read after which the reader pauses: a UART at 921,600 baud brings as much
-	// in 11 ms, and the kernel holds four times that.
-	trickle = 1 << 10
+	// trickle in a window is what the reader pauses after: a UART at 921,600 baud brings as
+	// much in 11 ms, and the kernel holds four times that.
+	trickle       = 1 << 10
+	trickleWindow = 10 * time.Millisecond
 	// silenceRule is when a scanner is told that nothing comes (CONTRACT, Frames).
 	silenceRule = 100 * time.Millisecond
 	// idleWait is how long a read waits where no rule needs it to end sooner.
@@ -48,7 +49,11 @@ type intake struct {
 	gaps  mavlink.GapCounter
 	buf   []byte
 	taken int64 // bytes received
-	drop  bool  // what the scanner hands over now finds no room
+	calm  bool  // the last window brought little
+	// window is when the present one began, inWindow what it has brought.
+	window   time.Duration
+	inWindow int
+	drop     bool // what the scanner hands over now finds no room
 
 	lastByte  time.Duration
 	lastFrame time.Duration
@@ -141,7 +146,7 @@ func (in *intake) read() error {
 		now := in.r.cfg.Now()
 		if n > 0 {
 			in.take(now, in.buf[:n])
-			if n < trickle && in.r.cfg.Pause != nil {
+			if in.trickles(now, n) && in.r.cfg.Pause != nil {
 				in.r.cfg.Pause()
 			}
 		}
@@ -154,6 +159,17 @@ func (in *intake) read() error {
 			return err
 		}
 	}
+}
+
+// trickles tells whether so little comes that it can be let gather for a moment: the last window
+// brought little, and so did this read.
+func (in *intake) trickles(now time.Duration, n int) bool {
+	if now-in.window >= trickleWindow {
+		in.calm = in.inWindow < trickle
+		in.window, in.inWindow = now, 0
+	}
+	in.inWindow += n
+	return in.calm && n < trickle
 }
 
 func (in *intake) take(now time.Duration, p []byte) {

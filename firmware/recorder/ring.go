@@ -64,7 +64,7 @@ func (b *batch) size() int { return len(b.block.Data) + len(b.block.Noise) }
 func (b *batch) reset() {
 	b.block.Data, b.block.Noise = b.block.Data[:0], b.block.Noise[:0]
 	b.block.Meta = segment.Meta{}
-	b.since, b.first, b.arm = 0, 0, armSame
+	b.since, b.first, b.arm, b.block.Stored = 0, 0, armSame, false
 }
 
 // ring stands between the readers of the links and the one writer. It is bounded: a source
@@ -172,6 +172,15 @@ func (r *ring) ready(all bool) int {
 		r.turn()
 	}
 	return len(r.queue)
+}
+
+// behind tells that several full batches wait: a source faster than any UART, or a medium that
+// stalled a moment ago.
+func (r *ring) behind() bool {
+	const several = 4
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes >= several*batchBytes
 }
 
 // head returns the oldest batch that waits; release takes it out.

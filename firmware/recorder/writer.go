@@ -148,6 +148,7 @@ func (w *writer) take(b *batch) error {
 
 // append hands the batch to the vault. The vault holds it from then on, even where it fails.
 func (w *writer) append(b *batch) error {
+	b.block.Stored = w.r.ring.behind()
 	b.block.Meta.Clock = append(w.pairs, b.block.Meta.Clock...)
 	w.pairs = nil
 	if w.oldest == 0 {

@@ -39,6 +39,9 @@ type Block struct {
 	Meta  Meta
 	Data  []byte // .tlog entries, in order of arrival
 	Noise []byte // noise runs, as AppendNoise makes them
+	// Stored keeps the entries uncompressed, for a writer that is behind: compressing takes
+	// half of its time. It is not on disk; the zstd frame says itself how it was made.
+	Stored bool
 }
 
 // Meta is the metadata frame of a block. Times are microseconds since boot unless their name
@@ -228,13 +231,40 @@ func (e *Encoder) Append(dst []byte, b *Block) ([]byte, error) {
 		return dst, ErrLimit
 	}
 	dst = appendSkippable(dst, MetaMagic, meta)
-	if len(b.Data) > 0 {
+	switch {
+	case len(b.Data) == 0:
+	case b.Stored:
+		dst = appendStored(dst, b.Data)
+	default:
 		dst = e.z.EncodeAll(b.Data, dst)
 	}
 	if len(b.Noise) > 0 {
 		dst = appendSkippable(dst, NoiseMagic, b.Noise)
 	}
 	return dst, nil
+}
+
+// storedBlock is the longest block of a zstd frame.
+const storedBlock = 128 << 10
+
+// appendStored appends p as a zstd frame of raw blocks (RFC 8878, sections 3.1.1.1 and 3.1.1.2):
+// one segment, four bytes of content size, no checksum, for age authenticates every byte. p is
+// not empty. The library has no call for this.
+func appendStored(dst, p []byte) []byte {
+	const sizeOf4, singleSegment, lastBlock = 2 << 6, 1 << 5, 1
+	dst = binary.LittleEndian.AppendUint32(dst, zstdMagic)
+	dst = append(dst, sizeOf4|singleSegment)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(p)))
+	for len(p) > 0 {
+		n := min(len(p), storedBlock)
+		head := uint32(n) << 3 // type 0, raw
+		if n == len(p) {
+			head |= lastBlock
+		}
+		dst = append(dst, byte(head), byte(head>>8), byte(head>>16))
+		dst, p = append(dst, p[:n]...), p[n:]
+	}
+	return dst
 }
 
 func appendSkippable(dst []byte, magic uint32, p []byte) []byte {
