@@ -260,11 +260,11 @@ type breach struct {
 }
 
 // nextCut returns the kill of the recorder that read a frame, and how long after that it came; a
-// day where none came. What is noted within a moment of a death was read by the one that died:
-// the next one needs longer to start.
+// day where none came. What is noted within readMargin of a death may have been read by the one that
+// died, and is taken as its; what the next one reads first is TestPromiseAfterARestartInTheAir's.
 func nextCut(read time.Time, cuts []cut) (int, time.Duration) {
 	for i, c := range cuts {
-		if !c.dead.Add(2 * feedEvery).Before(read) {
+		if !c.dead.Add(readMargin).Before(read) {
 			return i, max(c.at.Sub(read), 0)
 		}
 	}
