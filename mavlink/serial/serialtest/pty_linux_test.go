@@ -454,3 +454,29 @@ func readKilled(t *testing.T, device string) []byte {
 	}
 	return got
 }
+
+// What nobody has read is counted to the byte, before and after a reader took some of it.
+func TestUnread(t *testing.T) {
+	line := newPty(t, "")
+	want := func(n int) {
+		t.Helper()
+		if got, err := line.Unread(ctxFor(t, patience)); err != nil || got != n {
+			t.Fatalf("%d bytes unread, want %d: %v", got, n, err)
+		}
+	}
+	want(0)
+	if _, err := line.Write(sample(1000, 1)); err != nil {
+		t.Fatal(err)
+	}
+	want(1000)
+	port := openPort(t, line.Slave())
+	n, err := port.Read(make([]byte, 300), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(1000 - n)
+	line.Close()
+	if _, err := line.Unread(ctxFor(t, patience)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}

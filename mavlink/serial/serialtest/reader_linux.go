@@ -168,12 +168,8 @@ func (p *Pty) drained() (bool, error) {
 		return false, nil
 	}
 	for range flipMax/(queueSize-1) + 1 {
-		unread, err := unix.IoctlGetInt(p.held, unix.TIOCINQ)
-		if err != nil {
-			return false, fmt.Errorf("count unread bytes of %s: %w", p.slave, err)
-		}
-		if unread != 0 {
-			return false, nil
+		if unread, err := p.countQueue(); unread != 0 || err != nil {
+			return false, err
 		}
 		events, err := poll(p.held, unix.POLLIN, 0)
 		if err != nil || events&unix.POLLIN != 0 {
@@ -181,4 +177,43 @@ func (p *Pty) drained() (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// Unread counts what was written and lies in the kernel, read by nobody. It is exact as long as
+// nobody reads or writes and as less than 4095 bytes wait; of more, those 4095 are counted. It
+// waits some milliseconds for bytes that are under way, and returns os.ErrClosed after Close.
+func (p *Pty) Unread(ctx context.Context) (int, error) {
+	for last := -1; ; {
+		p.retryHeld()
+		n, err := p.queued()
+		if err != nil || n >= 0 && n == last {
+			return n, err
+		}
+		last = n
+		if err := pause(ctx, 3*tick); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// queued counts the input queue; -1 where it cannot be counted just now.
+func (p *Pty) queued() (int, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.closed {
+		return 0, os.ErrClosed
+	}
+	if p.held < 0 {
+		return -1, nil
+	}
+	return p.countQueue()
+}
+
+// countQueue counts the input queue. The caller holds mu, and our descriptor is open.
+func (p *Pty) countQueue() (int, error) {
+	n, err := unix.IoctlGetInt(p.held, unix.TIOCINQ)
+	if err != nil {
+		return 0, fmt.Errorf("count unread bytes of %s: %w", p.slave, err)
+	}
+	return n, nil
 }
