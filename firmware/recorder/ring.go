@@ -174,13 +174,12 @@ func (r *ring) ready(all bool) int {
 	return len(r.queue)
 }
 
-// behind tells that several full batches wait: a source faster than any UART, or a medium that
-// stalled a moment ago.
+// behind tells that a full batch waits, more than a second of a UART at 921,600 baud: a source
+// faster than that, or a medium that stalled a moment ago.
 func (r *ring) behind() bool {
-	const several = 4
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.bytes >= several*batchBytes
+	return r.bytes >= batchBytes
 }
 
 // head returns the oldest batch that waits; release takes it out.
