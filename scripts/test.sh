@@ -71,6 +71,14 @@ install_missing() {
     have zstd || skip "stock zstd" "tests that need it leave themselves out: apt-get install zstd"
 }
 
+# install_guest gets what the power-cut test of a whole machine needs.
+install_guest() {
+    have qemu-system-x86_64 || install qemu-system-x86
+    have cpio || install cpio
+    have e2fsck || install e2fsprogs
+    scripts/guest.sh dist/guest || skip "power cuts of a guest" "its kernel cannot be had"
+}
+
 have() { command -v "$1" >/dev/null; }
 
 # qemu prints the emulator for an architecture; Debian has it under two names.
@@ -147,6 +155,8 @@ test)
     emulated arm arm
     ;;
 long)
+    install_missing
+    install_guest
     V=1 step "long batteries" go test -count=1 -timeout 6h ./...
     ;;
 *)
