@@ -9,7 +9,10 @@ import (
 
 // The checks here are of one leaf by itself; how leaves follow each other is Verify's.
 
-const maxInt = 1<<53 - 1 // what every JSON reader holds exactly
+const (
+	maxInt     = 1<<53 - 1 // what every JSON reader holds exactly
+	maxSegment = 999_999   // a segment's name has six digits
+)
 
 var (
 	errNumber    = errors.New("a number out of range")
@@ -28,6 +31,16 @@ func numbers(ns ...int64) error {
 		}
 	}
 	return nil
+}
+
+// counts are numbers from 1.
+func counts(ns ...int64) error {
+	for _, n := range ns {
+		if n < 1 {
+			return errNumber
+		}
+	}
+	return numbers(ns...)
 }
 
 func hashes(hs ...[]byte) error {
@@ -95,13 +108,13 @@ func IsKeyFile(name string) bool {
 }
 
 func (e *Boot) check() error {
-	return errors.Join(numbers(e.Boot-1, e.Signed, e.T, e.Torn), when(e.V == Version, errNumber),
+	return errors.Join(counts(e.Boot), numbers(e.Signed, e.T, e.Torn), when(e.V == Version, errNumber),
 		oneOf(e.Slots, SlotsGood, SlotsTorn, SlotsBad, SlotsNone),
 		when(len(e.Key) == ed25519.PublicKeySize && len(e.Sig) == ed25519.SignatureSize, errKey))
 }
 
 func (e *Epoch) check() error {
-	return errors.Join(numbers(e.Boot-1, e.Epoch-1, e.T),
+	return errors.Join(counts(e.Boot, e.Epoch), numbers(e.T),
 		when(len(e.Key) == ed25519.PublicKeySize && len(e.Sig) == ed25519.SignatureSize, errKey))
 }
 
@@ -162,7 +175,7 @@ func (e *Lost) check() error {
 func (e *Ended) check() error {
 	err := errors.Join(numbers(e.T), when(IsRecord(e.Record), errName), when(e.Segments != nil, errEmpty))
 	for stream, n := range e.Segments {
-		err = errors.Join(err, numbers(n-1), when(len(stream) == 1 && strings.Contains("TVPAX", stream), errWord))
+		err = errors.Join(err, counts(n), when(n <= maxSegment, errNumber), when(len(stream) == 1 && strings.Contains("TVPAX", stream), errWord))
 	}
 	return err
 }

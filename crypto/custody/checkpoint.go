@@ -18,7 +18,7 @@ const (
 	// MaxCheckpoint is the longest checkpoint, in bytes.
 	MaxCheckpoint = 64 << 10
 	// maxOpen bounds its open lines, and maxNames the names of its other lists.
-	maxOpen, maxNames = 64, 256
+	maxOpen, maxNames = 64, 255
 	// checkpointUnit is what its size is a multiple of, so that a slot that is written in
 	// place keeps its size and a sync has no metadata to write.
 	checkpointUnit = 512
@@ -45,16 +45,19 @@ type Checkpoint struct {
 	Key      ed25519.PublicKey // of the epoch
 	LogBytes int64             // that the leaves take in log.bin
 	Next     int64             // number of the next record
-	Live     []string          // records that have not ended
-	Deleting []string          // records that are being deleted
+	Live     []string          // records that have not ended, by number
+	Deleting []string          // records that are being deleted, by number
 	Frontier []tlog.Hash       // Frontier.Hashes
-	Open     []OpenFile
+	Open     []OpenFile        // by record and name
 }
 
 // Origin is the first line of a checkpoint, and the name of the keys that sign it.
 func Origin(device string) string { return "holdfast-" + device }
 
 func b64(p []byte) string { return base64.StdEncoding.EncodeToString(p) }
+
+// recordBefore orders names of records by their numbers. Both kinds share one counter.
+func recordBefore(a, b string) bool { return a[1:] < b[1:] }
 
 // text is the signed text without the pad line.
 func (c *Checkpoint) text() []byte {
@@ -80,29 +83,37 @@ func appendList(t []byte, word string, names []string) []byte {
 }
 
 // Sign returns the checkpoint as a signed note, padded to a multiple of 512 bytes. s must be the
-// signer of c.Key. ErrCheckpoint where c breaks a limit of the format.
+// signer of c.Key. ErrCheckpoint where c breaks a rule of the format.
 func (c *Checkpoint) Sign(s note.Signer) ([]byte, error) {
 	text := c.text()
-	msg, err := note.Sign(&note.Note{Text: string(text)}, s)
-	if err != nil {
-		return nil, fmt.Errorf("sign checkpoint: %w", err)
-	}
-	if over := len(msg) % checkpointUnit; over != 0 {
+	if over := (len(text) + signatureLen(c.Device)) % checkpointUnit; over != 0 {
 		const least = len("pad x\n")
 		need := checkpointUnit - over
 		if need < least {
 			need += checkpointUnit
 		}
 		text = fmt.Appendf(text, "pad %s\n", strings.Repeat("x", need-least+1))
-		if msg, err = note.Sign(&note.Note{Text: string(text)}, s); err != nil {
-			return nil, fmt.Errorf("sign checkpoint: %w", err)
-		}
 	}
-	if _, err := ParseCheckpoint(msg); err != nil {
-		return nil, err
+	if _, err := parseText(string(text)); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	msg, err := note.Sign(&note.Note{Text: string(text)}, s)
+	if err != nil {
+		return nil, fmt.Errorf("sign checkpoint: %w", err)
+	}
+	if len(msg) > MaxCheckpoint || len(msg)%checkpointUnit != 0 {
+		return nil, fmt.Errorf("%w: wrong size", ErrCheckpoint)
 	}
 	return msg, nil
 }
+
+// signatureLen is the number of bytes behind the text: an empty line, and a dash, the key's
+// name and base64 of the key's hash and an Ed25519 signature.
+func signatureLen(device string) int {
+	return len(signature(device, b64(make([]byte, 4+ed25519.SignatureSize))))
+}
+
+func signature(device, sig string) string { return "\n— " + Origin(device) + " " + sig + "\n" }
 
 // ParseCheckpoint reads a checkpoint and checks its signature under the key that it names
 // itself: that finds every change by accident, a torn write among them. Whether that key was in
@@ -120,18 +131,23 @@ func ParseCheckpoint(msg []byte) (*Checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
-	v, err := verifier(c.Device, c.Key)
+	v, err := noteVerifier(c.Device, c.Key)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
-	if n, err = note.Open(msg, note.VerifierList(v)); err != nil || len(n.Sigs) != 1 || len(n.UnverifiedSigs) != 0 {
+	if n, err = note.Open(msg, note.VerifierList(v)); err != nil {
 		return nil, fmt.Errorf("%w: wrong signature", ErrCheckpoint)
+	}
+	// Open passes over a second signature of a key, and takes base64 that is not canonical.
+	sig, err := base64.StdEncoding.Strict().DecodeString(n.Sigs[0].Base64)
+	if err != nil || len(sig) != 4+ed25519.SignatureSize || string(msg) != n.Text+signature(c.Device, n.Sigs[0].Base64) {
+		return nil, fmt.Errorf("%w: not one canonical signature", ErrCheckpoint)
 	}
 	return c, nil
 }
 
-// verifier checks the notes of an epoch key.
-func verifier(device string, key ed25519.PublicKey) (note.Verifier, error) {
+// noteVerifier checks the notes of an epoch key.
+func noteVerifier(device string, key ed25519.PublicKey) (note.Verifier, error) {
 	line, err := note.NewEd25519VerifierKey(Origin(device), key)
 	if err != nil {
 		return nil, err
@@ -229,10 +245,10 @@ func (p *lines) names(word string) []string {
 	if len(w) == 0 {
 		return nil
 	}
-	for _, name := range w[1:] {
-		p.bad = p.bad || !IsRecord(name)
+	for i, name := range w[1:] {
+		p.bad = p.bad || !IsRecord(name) || i > 0 && !recordBefore(w[i], name)
 	}
-	p.bad = p.bad || len(w) == 1 || len(w) > maxNames
+	p.bad = p.bad || len(w) == 1 || len(w) > 1+maxNames
 	return w[1:]
 }
 
@@ -246,6 +262,7 @@ func (p *lines) frontier() (hs []tlog.Hash) {
 }
 
 func (p *lines) open() (files []OpenFile) {
+	last := ""
 	for w := p.take("open"); w != nil && !p.bad; w = p.take("open") {
 		if len(w) != 4 {
 			p.bad = true
@@ -253,7 +270,8 @@ func (p *lines) open() (files []OpenFile) {
 		}
 		record, name, _ := strings.Cut(w[1], "/")
 		_, closed, ok := IsSegmentFile(name)
-		p.bad = p.bad || closed || !ok || !IsRecord(record)
+		p.bad = p.bad || closed || !ok || !IsRecord(record) || len(files) > 0 && last >= w[1]
+		last = w[1]
 		files = append(files, OpenFile{record, name, p.number(w[2]), p.bytes(w[3])})
 	}
 	return files

@@ -1,8 +1,9 @@
 // Package keys holds what the board and the operator's tool know about keys: the operators'
-// recipients, identity files, the identity of one flight and the device key.
+// recipients, identity files, the identity of one flight, the device key and the signing key of
+// an operator.
 //
-// Recipients and identities are those of age (https://c2sp.org/age), the device key is a
-// signed-note key (https://pkg.go.dev/golang.org/x/mod/sumdb/note). No cipher, key wrap or
+// Recipients and identities are those of age (https://c2sp.org/age), the keys that sign are
+// signed-note keys (https://pkg.go.dev/golang.org/x/mod/sumdb/note). No cipher, key wrap or
 // derivation is made here.
 //
 // The package opens no file, starts no process and reads no clock: the caller passes readers
