@@ -4,6 +4,7 @@ package firmware
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -150,13 +151,18 @@ func openVault(cfg *config.Config, o Options, notes []segment.Note, newKey func(
 	if err != nil {
 		return nil, err
 	}
+	signer, err := device.Signer()
+	if err != nil {
+		return nil, fmt.Errorf("device key: %w", err)
+	}
 	fsys, err := vault.NewOSFS(cfg.Vault.Path)
 	if err != nil {
 		return nil, fmt.Errorf("vault: %w", plain(err))
 	}
 	c := vault.Config{
-		FS: fsys, DeviceID: device.ID(), DevicePub: device.Verifier() + "\n", Now: sinceBoot(), NewKey: newKey,
-		FlushArmed: cfg.Vault.FlushArmed, FlushIdle: cfg.Vault.FlushIdle, WhenFull: cfg.Vault.WhenFull, Wipe: seal.Wipe,
+		FS: fsys, DeviceID: device.ID(), DevicePub: device.Verifier() + "\n", DeviceKey: signer, Rand: rand.Reader, Now: sinceBoot(), NewKey: newKey,
+		FlushArmed: cfg.Vault.FlushArmed, FlushIdle: cfg.Vault.FlushIdle, WhenFull: cfg.Vault.WhenFull, Record: cfg.Vault.Record,
+		Reserve: cfg.Vault.Reserve, Wipe: seal.Wipe,
 		Header: header(cfg, o.Version, notes),
 	}
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockWait / 40) {

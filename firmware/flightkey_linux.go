@@ -3,6 +3,7 @@ package firmware
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/crypto/custody"
 	"holdfast/crypto/keys"
 	"holdfast/storage/vault"
 )
@@ -65,8 +67,24 @@ func keyMaker(command []string, rs *keys.Recipients) func() (*vault.FlightKey, e
 		if err := cmd.Run(); err != nil {
 			return nil, fmt.Errorf("flight key process: %w: %s", err, firstLine(errs.String()))
 		}
-		return parseKey(out.Bytes())
+		k, err := parseKey(out.Bytes())
+		if err == nil {
+			err = addFingerprints(k, rs)
+		}
+		return k, err
 	}
+}
+
+// addFingerprints says whose keys k was sealed to, with a salt of its own.
+func addFingerprints(k *vault.FlightKey, rs *keys.Recipients) error {
+	k.Salt = make([]byte, custody.SaltSize)
+	if _, err := rand.Read(k.Salt); err != nil {
+		return fmt.Errorf("salt of the flight key: %w", err)
+	}
+	for _, line := range rs.Strings() {
+		k.Recipients = append(k.Recipients, custody.Fingerprint(k.Salt, line))
+	}
+	return nil
 }
 
 func parseKey(answer []byte) (*vault.FlightKey, error) {

@@ -18,6 +18,7 @@ import (
 
 	"filippo.io/age"
 
+	"holdfast/crypto/custody"
 	"holdfast/crypto/keys"
 	"holdfast/crypto/open"
 	"holdfast/firmware/recorder"
@@ -128,7 +129,11 @@ func (b *bench) now() time.Duration { return time.Second + time.Since(b.start) }
 
 func (b *bench) vault() *vault.Vault {
 	b.t.Helper()
-	v, err := vault.Open(vault.Config{FS: b.disk, DeviceID: b.device.ID(), DevicePub: b.device.Verifier() + "\n", Now: b.now,
+	signer, err := b.device.Signer()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	v, err := vault.Open(vault.Config{FS: b.disk, DeviceID: b.device.ID(), DevicePub: b.device.Verifier() + "\n", DeviceKey: signer, Rand: rand.Reader, Now: b.now,
 		FlushArmed: 200 * time.Millisecond, FlushIdle: 900 * time.Millisecond, WhenFull: "stop", NewKey: b.newKey})
 	if err != nil {
 		b.t.Fatal(err)
@@ -141,7 +146,10 @@ func (b *bench) newKey() (*vault.FlightKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &vault.FlightKey{Public: k.Public}
+	out := &vault.FlightKey{Public: k.Public, Salt: make([]byte, custody.SaltSize)}
+	for _, line := range b.rs.Strings() {
+		out.Recipients = append(out.Recipients, custody.Fingerprint(out.Salt, line))
+	}
 	for _, f := range k.Files {
 		out.Files = append(out.Files, vault.KeyFile{Name: f.Name, Data: f.Data})
 	}

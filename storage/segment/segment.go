@@ -91,6 +91,8 @@ type Header struct {
 	Board     string `json:"board,omitempty"`
 	Links     []Link `json:"links"`
 	Notes     []Note `json:"notes,omitempty"`
+	// RecipientSalt is the salt of the recipients' fingerprints in the public log, in hex.
+	RecipientSalt string `json:"recipient_salt,omitempty"`
 }
 
 // Link names a source of telemetry.

@@ -135,6 +135,13 @@ func (f forgotten) blocks(c entryChange) bool { return f[c.from] || f[c.to] }
 
 // file returns what is left of a file.
 func (c *crash) file(n *inode) *inode {
+	if n.over && c.mode != KeepAll {
+		data := n.was
+		if c.mode == Random {
+			data = mixture(c.rng, n.was, n.data)
+		}
+		return &inode{data: data[:len(data):len(data)], synced: len(data), linked: true, touched: n.touched}
+	}
 	size, holes := c.extent(n)
 	data := blank(blank(n.data[:size:size], n.lost), holes)
 	return &inode{

@@ -120,6 +120,7 @@ func (d *Disk) Ops() int {
 }
 
 // OpNames returns the names of the operations so far: "create NAME", "open NAME",
+// "append NAME", "truncate NAME", "replace NAME", "opensynced NAME",
 // "read NAME" (ReadFile), "mkdir NAME", "rename OLD NEW", "remove NAME", "readdir NAME",
 // "syncdir NAME", "free", "lock NAME", "write NAME", "sync NAME". A File keeps the name
 // it was created with.

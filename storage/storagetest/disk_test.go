@@ -99,16 +99,18 @@ func TestFailAt(t *testing.T) {
 // Each call of the FS can be made to fail, and then changes nothing.
 func TestFailAtEveryCall(t *testing.T) {
 	calls := map[string]func(d *storagetest.Disk) error{
-		"create a":   func(d *storagetest.Disk) error { _, err := d.Create("a"); return err },
-		"open old":   func(d *storagetest.Disk) error { _, err := d.Open("old"); return err },
-		"read old":   func(d *storagetest.Disk) error { _, err := d.ReadFile("old"); return err },
-		"mkdir a":    func(d *storagetest.Disk) error { return d.Mkdir("a") },
-		"rename o n": func(d *storagetest.Disk) error { return d.Rename("o", "n") },
-		"remove old": func(d *storagetest.Disk) error { return d.Remove("old") },
-		"readdir .":  func(d *storagetest.Disk) error { _, err := d.ReadDir("."); return err },
-		"syncdir .":  func(d *storagetest.Disk) error { return d.SyncDir(".") },
-		"free":       func(d *storagetest.Disk) error { _, err := d.Free(); return err },
-		"lock .":     func(d *storagetest.Disk) error { _, err := d.Lock("."); return err },
+		"create a":       func(d *storagetest.Disk) error { _, err := d.Create("a"); return err },
+		"open old":       func(d *storagetest.Disk) error { _, err := d.Open("old"); return err },
+		"append old":     func(d *storagetest.Disk) error { _, err := d.Append("old"); return err },
+		"opensynced old": func(d *storagetest.Disk) error { _, err := d.OpenSynced("old"); return err },
+		"read old":       func(d *storagetest.Disk) error { _, err := d.ReadFile("old"); return err },
+		"mkdir a":        func(d *storagetest.Disk) error { return d.Mkdir("a") },
+		"rename o n":     func(d *storagetest.Disk) error { return d.Rename("o", "n") },
+		"remove old":     func(d *storagetest.Disk) error { return d.Remove("old") },
+		"readdir .":      func(d *storagetest.Disk) error { _, err := d.ReadDir("."); return err },
+		"syncdir .":      func(d *storagetest.Disk) error { return d.SyncDir(".") },
+		"free":           func(d *storagetest.Disk) error { _, err := d.Free(); return err },
+		"lock .":         func(d *storagetest.Disk) error { _, err := d.Lock("."); return err },
 	}
 	for name, call := range calls {
 		d := storagetest.New(1)
@@ -203,6 +205,7 @@ func TestReadOnly(t *testing.T) {
 	_, writeErr := f.Write([]byte("z"))
 	for name, err := range map[string]error{
 		"Create": createErr, "Write": writeErr, "Sync": f.Sync(), "Mkdir": d.Mkdir("d"),
+		"Append": second(d.Append("a")), "Truncate": d.Truncate("a", 0), "Replace": d.Replace("a", []byte("z")),
 		"Rename": d.Rename("a", "c"), "Remove": d.Remove("a"), "SyncDir": d.SyncDir("."),
 	} {
 		if !errors.Is(err, syscall.EROFS) {
@@ -222,6 +225,8 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("Create after ReadOnly(false): %v", err)
 	}
 }
+
+func second[T any](_ T, err error) error { return err }
 
 func TestOperationsAreNamed(t *testing.T) {
 	d := storagetest.New(1)

@@ -41,6 +41,12 @@
 // evicted in between. A SyncDir that fails drops its changes of entries in the same way, as
 // file systems without a journal do (vfat, ext2).
 //
+// In place. A Replace that succeeded is there after every Crash. One that failed, or that the
+// power cut fell into, leaves the old content, the new one, or a mixture: each sector of 512 or
+// page of 4096 bytes old, new, zero, or new up to some byte and old behind it, with the size of
+// either. A Truncate is done or not. OpenSynced has the failures of Sync and then shows what
+// ReadFile does.
+//
 // Space. Free counts bytes; a directory takes 4096, an entry nothing. A write that does not
 // fit gets ENOSPC, and now and then its first part is taken. A removed file gives its
 // space back when nobody has it open any more.

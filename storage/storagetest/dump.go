@@ -77,7 +77,7 @@ func (d *Disk) Corrupt(name string, f func([]byte) []byte) error {
 	}
 	before := n.cost()
 	n.data = append([]byte{}, f(append([]byte{}, n.medium()...))...)
-	n.synced, n.newest, n.lost = len(n.data), len(n.data), nil
+	n.synced, n.newest, n.lost, n.over = len(n.data), len(n.data), nil, false
 	d.used += n.cost() - before
 	d.free = max(0, d.free-(n.cost()-before))
 	return nil

@@ -102,13 +102,40 @@ func (d *Disk) letGo(n *inode, name string, closed *bool) error {
 	return nil
 }
 
-// reader is an open file of a Disk, for reading. It sees what is written later.
+// reader is an open file of a Disk, for reading. It sees what is written later, but where
+// isHeld is set: then it sees what the medium held.
 type reader struct {
 	d      *Disk
 	name   string
 	node   *inode
+	held   []byte
+	isHeld bool
 	pos    int
 	closed bool
+}
+
+func (r *reader) content() []byte {
+	if r.isHeld {
+		return r.held
+	}
+	return r.node.data
+}
+
+// Seek implements io.Seeker.
+func (r *reader) Seek(offset int64, whence int) (int64, error) {
+	r.d.mu.Lock()
+	defer r.d.mu.Unlock()
+	switch whence {
+	case io.SeekCurrent:
+		offset += int64(r.pos)
+	case io.SeekEnd:
+		offset += int64(len(r.content()))
+	}
+	if r.closed || offset < 0 {
+		return 0, operation{verb: "seek", name: r.name}.fail(fs.ErrInvalid)
+	}
+	r.pos = int(offset)
+	return offset, nil
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -122,10 +149,10 @@ func (r *reader) Read(p []byte) (int, error) {
 		return 0, o.fail(ErrPowerCut)
 	case len(p) == 0:
 		return 0, nil
-	case r.pos >= len(r.node.data):
+	case r.pos >= len(r.content()):
 		return 0, io.EOF
 	}
-	n := copy(p, r.node.data[r.pos:])
+	n := copy(p, r.content()[r.pos:])
 	r.pos += n
 	return n, nil
 }

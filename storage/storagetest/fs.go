@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"cmp"
 	"io"
 	"io/fs"
 	"maps"
@@ -53,6 +54,114 @@ func (d *Disk) add(name string, n *inode) error {
 	d.used += n.cost()
 	d.record(dir, "", base, n)
 	return nil
+}
+
+// Append implements vault.FS.
+func (d *Disk) Append(name string) (vault.File, error) {
+	var f *file
+	err := d.change(operation{verb: "append", name: name}, func() error {
+		n, err := d.findFile(name)
+		if err != nil {
+			return err
+		}
+		n.open++
+		f = &file{d: d, name: name, node: n}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Truncate implements vault.FS. One that fails, or that the power cut falls into, may have been
+// done all the same.
+func (d *Disk) Truncate(name string, size int64) error {
+	return d.inPlace(operation{verb: "truncate", name: name}, func(n *inode, fault bool) error {
+		if size < 0 || size > int64(len(n.data)) {
+			return fs.ErrInvalid // the vault never makes a file longer by this
+		}
+		if fault && d.coin() {
+			return nil
+		}
+		before := n.cost()
+		n.sync(true)
+		n.cut(int(size))
+		n.touched = false
+		d.account(n.cost() - before)
+		return nil
+	})
+}
+
+// Replace implements vault.FS. One that fails leaves a mixture of old and new content, and so
+// does a Crash after the power cut fell into it.
+func (d *Disk) Replace(name string, p []byte) error {
+	return d.inPlace(operation{verb: "replace", name: name}, func(n *inode, fault bool) error {
+		before := n.cost()
+		if int64(len(p))-before > d.free {
+			return syscall.ENOSPC
+		}
+		switch {
+		case d.off || d.ignoreSync:
+			n.replace(p, false)
+		case fault:
+			n.replace(mixture(d.rng, n.medium(), p), true)
+		default:
+			n.replace(p, true)
+		}
+		d.account(n.cost() - before)
+		return nil
+	})
+}
+
+// inPlace does an operation that changes what a file holds; do is told whether it fails.
+func (d *Disk) inPlace(o operation, do func(n *inode, fault bool) error) error {
+	cut, fault := d.begin(o)
+	defer d.mu.Unlock()
+	if d.off && !cut {
+		return o.fail(fault)
+	}
+	n, err := d.findFile(o.name)
+	switch {
+	case err != nil:
+	case d.readOnly:
+		err = syscall.EROFS
+	default:
+		err = do(n, fault != nil)
+	}
+	return o.fail(cmp.Or(fault, err))
+}
+
+// account takes bytes from the free space.
+func (d *Disk) account(bytes int64) {
+	d.used += bytes
+	d.free = max(0, d.free-bytes)
+}
+
+// OpenSynced implements vault.FS. It shows what the medium holds at this moment.
+func (d *Disk) OpenSynced(name string) (io.ReadSeekCloser, error) {
+	o := operation{verb: "opensynced", name: name}
+	cut, fault := d.begin(o)
+	defer d.mu.Unlock()
+	if cut || d.off {
+		return nil, o.fail(fault)
+	}
+	n, err := d.findFile(name)
+	if err != nil {
+		return nil, o.fail(cmp.Or(fault, err))
+	}
+	if fault == nil && d.readOnly && n.synced < len(n.data) {
+		fault = syscall.EROFS
+	}
+	if fault != nil || !d.ignoreSync {
+		n.sync(fault == nil)
+	}
+	if fault != nil {
+		return nil, o.fail(fault)
+	}
+	n.touched = false
+	n.open++
+	return &reader{d: d, name: name, node: n, held: n.medium(), isHeld: true}, nil
 }
 
 // Open implements vault.FS. It reads through the page cache: it shows bytes that

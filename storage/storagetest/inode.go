@@ -2,14 +2,15 @@ package storagetest
 
 import (
 	"io/fs"
+	"math/rand/v2"
 	"path"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// inode is a file or a directory. Files only grow, so bytes once written never change in
-// place: Disks made by Crash share them.
+// inode is a file or a directory. Bytes once written never change in their slice, so Disks
+// made by Crash share it: a file grows behind them, and Truncate and Replace make a new slice.
 type inode struct {
 	dir *directory // nil for a file
 
@@ -17,6 +18,8 @@ type inode struct {
 	synced int    // data before this offset needs no further Sync
 	newest int    // offset where the newest write began
 	lost   []span // parts of data[:synced] that the medium never got, in order
+	was    []byte // what the medium held before a Replace that is not durable
+	over   bool   // there is such a was
 
 	touched bool // changed since its times were set to zero
 	linked  bool // has a name
@@ -79,6 +82,61 @@ func (n *inode) sync(reached bool) {
 		n.lost = append(n.lost, span{n.synced, len(n.data)})
 	}
 	n.synced = len(n.data)
+	n.over = n.over && !reached
+}
+
+// cut cuts the file, on the medium too.
+func (n *inode) cut(size int) {
+	n.data = n.data[:size:size]
+	n.synced, n.newest, n.over = min(n.synced, size), min(n.newest, size), false
+	var lost []span
+	for _, h := range n.lost {
+		if h.from < size {
+			lost = append(lost, span{h.from, min(h.to, size)})
+		}
+	}
+	n.lost = lost
+}
+
+// replace puts p in the place of the content; with reached it is durable.
+func (n *inode) replace(p []byte, reached bool) {
+	if !reached && !n.over {
+		n.was = n.medium()
+	}
+	n.over = !reached
+	n.data = append([]byte{}, p...)
+	n.synced, n.newest, n.lost = len(p), len(p), nil
+	n.touched = !reached
+}
+
+// mixture draws what a Replace that did not end well leaves on the medium: sector by sector or
+// page by page the old content, the new one, zeros, or both in one.
+func mixture(rng *rand.Rand, was, is []byte) []byte {
+	sizes := []int{len(was), len(is)}
+	switch rng.IntN(4) {
+	case 0:
+		return was
+	case 1:
+		return is
+	}
+	left := make([]byte, sizes[rng.IntN(2)])
+	unit := []int{512, blockSize}[rng.IntN(2)]
+	for at := 0; at < len(left); at += unit {
+		end := min(at+unit, len(left))
+		cut := []int{at, end, at + rng.IntN(end-at)}[rng.IntN(3)]
+		if rng.IntN(4) > 0 { // else zeros
+			copyAt(left[:end], was, cut)
+			copyAt(left[:cut], is, at)
+		}
+	}
+	return left
+}
+
+// copyAt copies what both hold from offset at on.
+func copyAt(dst, src []byte, at int) {
+	if at < len(dst) && at < len(src) {
+		copy(dst[at:], src[at:])
+	}
 }
 
 // medium returns the data as a reader finds it who goes past the page cache. The caller

@@ -25,6 +25,10 @@ func TestFS(t *testing.T, newFS func(t *testing.T) vault.FS) {
 		{"Write appends", testWriteAppends},
 		{"Write is seen at once", testWriteSeen},
 		{"Close ends a file", testClosed},
+		{"Append goes on at the end", testAppend},
+		{"Truncate cuts", testTruncate},
+		{"Replace writes over", testReplace},
+		{"OpenSynced shows what is durable", testOpenSynced},
 		{"Open reads in pieces", testOpen},
 		{"missing names", testMissing},
 		{"Mkdir makes one directory", testMkdir},
@@ -153,6 +157,75 @@ func testWriteSeen(t *testing.T, fsys vault.FS) {
 	wantFile(t, fsys, "a", "onetwo")
 }
 
+func testAppend(t *testing.T, fsys vault.FS) {
+	put(t, fsys, "a", "one")
+	f, err := fsys.Append("a")
+	must(t, err)
+	write(t, f, "two")
+	wantFile(t, fsys, "a", "onetwo")
+	must(t, f.Sync())
+	must(t, fsys.Truncate("a", 4))
+	write(t, f, "three") // at the end that there is now
+	must(t, f.Sync())
+	must(t, f.Close())
+	wantFile(t, fsys, "a", "onetthree")
+}
+
+func testTruncate(t *testing.T, fsys vault.FS) {
+	f := create(t, fsys, "a")
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1000)
+	write(t, f, string(content))
+	for _, size := range []int{16000, 15999, 8192, 4097, 1, 0, 0} {
+		must(t, fsys.Truncate("a", int64(size)))
+		wantFile(t, fsys, "a", string(content[:size]))
+	}
+	must(t, f.Close())
+	put(t, fsys, "b", "whole")
+	if err := fsys.Truncate("b", -1); err == nil {
+		t.Error("Truncate to less than nothing reports success")
+	}
+	wantFile(t, fsys, "b", "whole")
+	must(t, fsys.Mkdir("d"))
+	if err := fsys.Truncate("d", 0); err == nil {
+		t.Error("Truncate of a directory reports success")
+	}
+}
+
+func testReplace(t *testing.T, fsys vault.FS) {
+	put(t, fsys, "a", "")
+	for i, size := range []int{512, 512, 5120, 1024, 0, 512} {
+		content := bytes.Repeat([]byte{byte('a' + i)}, size)
+		must(t, fsys.Replace("a", content))
+		wantFile(t, fsys, "a", string(content))
+	}
+	wantNames(t, fsys, ".", "a")
+	must(t, fsys.Mkdir("d"))
+	if err := fsys.Replace("d", []byte("x")); err == nil {
+		t.Error("Replace of a directory reports success")
+	}
+}
+
+func testOpenSynced(t *testing.T, fsys vault.FS) {
+	f := create(t, fsys, "a")
+	write(t, f, "0123456789")
+	r, err := fsys.OpenSynced("a") // synced by nobody before
+	must(t, err)
+	for _, at := range []int64{4, 0, 10} {
+		if _, err := r.Seek(at, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		if err != nil || string(got) != "0123456789"[at:] {
+			t.Errorf("from %d: %q, %v", at, got, err)
+		}
+	}
+	if size, err := r.Seek(0, io.SeekEnd); err != nil || size != 10 {
+		t.Errorf("the end is at %d, %v", size, err)
+	}
+	must(t, r.Close())
+	must(t, f.Close())
+}
+
 func testClosed(t *testing.T, fsys vault.FS) {
 	f := create(t, fsys, "a")
 	write(t, f, "one")
@@ -193,6 +266,12 @@ func testMissing(t *testing.T, fsys vault.FS) {
 	for _, name := range []string{"a", "d/a", "e/a"} {
 		_, err := fsys.Open(name)
 		wantErr(t, "Open "+name, err, fs.ErrNotExist)
+		_, err = fsys.OpenSynced(name)
+		wantErr(t, "OpenSynced "+name, err, fs.ErrNotExist)
+		_, err = fsys.Append(name)
+		wantErr(t, "Append "+name, err, fs.ErrNotExist)
+		wantErr(t, "Truncate "+name, fsys.Truncate(name, 0), fs.ErrNotExist)
+		wantErr(t, "Replace "+name, fsys.Replace(name, []byte("x")), fs.ErrNotExist)
 		_, err = fsys.ReadFile(name)
 		wantErr(t, "ReadFile "+name, err, fs.ErrNotExist)
 		_, err = fsys.ReadDir(name)
@@ -355,6 +434,8 @@ func testTimes(t *testing.T, fsys vault.FS) {
 		t.Fatal("times are zero before the sync: this test shows nothing")
 	}
 	must(t, f.Sync())
+	must(t, fsys.Replace("d/b", []byte("z")))
+	must(t, fsys.Truncate("d/b", 0))
 	must(t, fsys.SyncDir("d"))
 	must(t, f.Close())
 	for name, info := range infos(t, fsys) {
@@ -413,6 +494,12 @@ func testEscape(t *testing.T, fsys vault.FS) {
 		refused("Create "+name, err)
 		_, err = fsys.Open(name)
 		refused("Open "+name, err)
+		_, err = fsys.OpenSynced(name)
+		refused("OpenSynced "+name, err)
+		_, err = fsys.Append(name)
+		refused("Append "+name, err)
+		refused("Truncate "+name, fsys.Truncate(name, 0))
+		refused("Replace "+name, fsys.Replace(name, []byte("x")))
 		_, err = fsys.ReadFile(name)
 		refused("ReadFile "+name, err)
 		_, err = fsys.ReadDir(name)

@@ -8,23 +8,33 @@ import (
 
 	"filippo.io/age"
 
+	"holdfast/crypto/custody"
 	"holdfast/crypto/seal"
 )
 
 // closeJob is the clean close of one segment (docs/format/v1.md, section 5): its blocks are
 // sealed again without padding into NAME.age.tmp, synced, renamed, the directory synced, and
-// only then NAME.open.age is removed. A cut between any two steps leaves either the open file
-// or the closed one whole.
+// only when the public log names the closed form, in leaves that are synced and signed,
+// NAME.open.age is removed. A cut between any two steps leaves either the open file or the
+// closed one whole, and a leaf or an open line that names it.
 type closeJob struct {
+	rec     *record
 	dir     string
 	number  int
 	to      age.Recipient
 	content []byte
+	durable durable // of the open form
+	span    span    // of the blocks
+	lost    bool    // leaf X names the open form
 
 	state  int
-	file   File
+	file   *hashedFile
+	closed durable // the closed form
 	sealer *seal.Sealer
-	sealed int // bytes of content written so far
+	sealed int   // bytes of content written so far
+	leaves int64 // that must be signed before the open form goes
+	named  bool  // a closed form may stand
+	given  bool  // up
 
 	tries   int
 	retryAt time.Duration
@@ -43,33 +53,57 @@ const (
 	closeWrite
 	closeRename
 	closeSyncName
+	closeSigned // leaf C waits to be synced and signed
 	closeRemove
 	closeSyncGone
 	closeDone
 )
 
-// queue lines up a clean close. Memory is bounded: at most two wait.
+// queue lines up a clean close. At most two wait, so that memory is bounded, and the number of
+// records that a start has to look at.
 func (v *Vault) queue(j *closeJob) {
-	const most = 2
-	for len(v.closing) >= most {
-		v.closing[0].tries = closeTries // no memory to wait any longer
-		v.closing[0].retryAt = 0
-		v.Step()
+	v.closing = append(v.closing, j) // first: a checkpoint must list it
+	for i := v.pressing(); i >= 0; i = v.pressing() {
+		v.closing[i].tries, v.closing[i].retryAt = closeTries, 0 // no room to wait any longer
+		v.stepClose(i)
 	}
-	v.closing = append(v.closing, j)
+}
+
+// pressing returns a clean close that must be done now; -1: none.
+func (v *Vault) pressing() int {
+	const most = 2
+	if len(v.closing) <= most {
+		return -1
+	}
+	held, first := 0, -1
+	for i, j := range v.closing {
+		if j.state == closeSigned && v.log.signed < j.leaves && (v.cfg.Now() < v.log.retryAt || v.log.now() != nil) {
+			continue // a log that cannot be written does not keep the recorder
+		}
+		if j.state >= closeSigned {
+			return i
+		}
+		if held++; first < 0 {
+			first = i
+		}
+	}
+	if held <= most {
+		return -1 // the others wait for the log
+	}
+	return first
 }
 
 // buffer returns memory for the encoded blocks of a segment.
 func (v *Vault) buffer() []byte { return make([]byte, 0, v.room) }
 
-func (j *closeJob) name(suffix string) string {
+func (j *closeJob) path(suffix string) string {
 	return j.dir + "/" + SegmentFile{'T', j.number, suffix}.String()
 }
 
 // step does the next step. A failure puts the job off, and ends it after the last try: the open
 // file stays and is as good.
 func (j *closeJob) step(v *Vault) (done bool) {
-	err := j.advance(v.cfg.FS)
+	err := j.advance(v)
 	if err == nil {
 		return j.state == closeDone
 	}
@@ -83,25 +117,61 @@ func (j *closeJob) step(v *Vault) (done bool) {
 		return false
 	}
 	v.event("close_failed", err.Error())
+	j.giveUp(v)
 	return true
 }
 
-func (j *closeJob) advance(fsys FS) error {
+// giveUp leaves the segment in its open form, and says so. Where a closed form may stand that no
+// leaf names, the record has no good end: the next start finds out what is there.
+func (j *closeJob) giveUp(v *Vault) {
+	if j.given = j.state < closeSigned; !j.given {
+		return
+	}
+	if j.named {
+		j.rec.unsettled = true
+		v.strays = append(v.strays, j)
+	}
+	if !j.lost {
+		v.log.add(lostLeaf(j.rec.id, j.number, &j.durable))
+	}
+	v.log.want()
+}
+
+// name adds leaf C: the closed form stands.
+func (j *closeJob) name(v *Vault) {
+	v.log.add(&custody.Closed{Record: j.rec.id.String(), Segment: segmentName('T', j.number), Size: j.closed.bytes,
+		SHA256: j.closed.sum[:], From: j.span.from, To: j.span.to, Frames: j.span.frames})
+	v.log.want()
+	j.leaves = v.log.log.Size()
+}
+
+func (j *closeJob) advance(v *Vault) error {
+	fsys := v.cfg.FS
 	switch j.state {
 	case closeCreate:
 		return j.create(fsys)
 	case closeWrite:
 		return j.write()
 	case closeRename:
-		return j.next(fsys.Rename(j.name(suffixTmp), j.name(suffixClosed)))
+		// So that no closed form stands whose leaf O is not durable. A log that cannot be
+		// written does not keep it.
+		if err := v.log.sync(); err != nil {
+			v.log.refused(err)
+		}
+		j.named = true
+		return j.next(fsys.Rename(j.path(suffixTmp), j.path(suffixClosed)))
 	case closeSyncName:
 		err := j.next(fsys.SyncDir(j.dir))
 		if err == nil {
 			j.content = nil
+			j.name(v)
 		}
 		return err
+	case closeSigned: // runnable has waited for it
+		j.state++
+		return nil
 	case closeRemove:
-		err := fsys.Remove(j.name(suffixOpen))
+		err := fsys.Remove(j.path(suffixOpen))
 		if errors.Is(err, fs.ErrNotExist) { // of a try that failed and did it all the same
 			err = nil
 		}
@@ -121,15 +191,16 @@ func (j *closeJob) next(err error) error {
 }
 
 func (j *closeJob) create(fsys FS) (err error) {
-	j.file, err = fsys.Create(j.name(suffixTmp))
+	f, err := fsys.Create(j.path(suffixTmp))
 	if errors.Is(err, fs.ErrExist) { // of a try whose half file could not be removed
-		if err = fsys.Remove(j.name(suffixTmp)); err == nil {
-			j.file, err = fsys.Create(j.name(suffixTmp))
+		if err = fsys.Remove(j.path(suffixTmp)); err == nil {
+			f, err = fsys.Create(j.path(suffixTmp))
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("close segment: %w", err)
 	}
+	j.file = newHashedFile(f)
 	j.state++
 	j.sealer, err = seal.New(j.file, j.to)
 	return err
@@ -156,6 +227,7 @@ func (j *closeJob) write() error {
 		return nil
 	}
 	file := j.file
+	file.note(&j.closed)
 	j.state, j.file, j.sealer = closeRename, nil, nil
 	return file.Close()
 }
@@ -173,7 +245,7 @@ func (j *closeJob) drop(v *Vault) {
 	if j.state > closeRename {
 		return
 	}
-	if err := v.cfg.FS.Remove(j.name(suffixTmp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := v.cfg.FS.Remove(j.path(suffixTmp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		v.event("close_failed", err.Error())
 	}
 }

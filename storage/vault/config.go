@@ -1,8 +1,12 @@
 package vault
 
 import (
+	"io"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
+	"holdfast/crypto/custody"
 	"holdfast/storage/segment"
 )
 
@@ -17,13 +21,20 @@ type KeyFile struct {
 type FlightKey struct {
 	Public string
 	Files  []KeyFile
+	// Recipients has custody.Fingerprint of each line of recipients.txt, with Salt, which is
+	// sealed into the record: who opens it can check whose keys it was sealed to.
+	Recipients []string
+	Salt       []byte
 }
 
-// Config is what a vault needs. FS, DeviceID, DevicePub, Now and NewKey must be set.
+// Config is what a vault needs. FS, DeviceID, DevicePub, DeviceKey, Rand, Now and NewKey must be set.
 type Config struct {
 	FS        FS
 	DeviceID  string // 8 hex digits
 	DevicePub string // the verifier line of the device key
+	// DeviceKey certifies the keys that sign the public log. Rand makes those.
+	DeviceKey note.Signer
+	Rand      io.Reader
 	// Now is the time since boot. It never goes back.
 	Now func() time.Duration
 	// NewKey makes the identity of the next record. It may take milliseconds.
@@ -32,8 +43,13 @@ type Config struct {
 	Header segment.Header
 
 	FlushArmed, FlushIdle time.Duration
-	// WhenFull is "stop" or "oldest".
-	WhenFull string
+	// WhenFull is "stop" or "oldest", Record is "always" or "armed"; empty is the first of both.
+	WhenFull, Record string
+	// Lock is what the public log says of the network lock: state, grade and attempts refused.
+	// Its empty state is that of Header.
+	Lock custody.Lock
+	// Reserve is free space, in bytes, that only telemetry may use.
+	Reserve int64
 	// Wipe is called after file keys were dropped, so that their memory is cleared.
 	Wipe func()
 }
@@ -47,7 +63,8 @@ const (
 	// closePiece is how much of a closing segment is written between two syncs, so that a
 	// slow medium is never busy with it for longer than a flush may wait.
 	closePiece = 256 << 10
-	// MinFree is kept free (bytes), so that the record can always be ended in good order.
+	// MinFree is kept free (bytes), so that the record can always be ended in good order, and
+	// the public log can say what became of it.
 	MinFree = 8 << 20
 	// formatVersion is the number that docs/format/v1.md has.
 	formatVersion = 1

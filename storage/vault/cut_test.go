@@ -43,8 +43,9 @@ type cutRun struct {
 	at         int  // operation
 }
 
-// record runs the program until it is cut. last is when that was.
-func (c cutRun) record(t testing.TB) (disk *storagetest.Disk, first *rig, last time.Duration, err error) {
+// record runs the program until it is cut. last is when that was, and synced what the log held
+// that a sync had covered.
+func (c cutRun) record(t testing.TB) (disk *storagetest.Disk, first *rig, last time.Duration, synced []byte, err error) {
 	d, now := storagetest.New(c.seed), &clock{}
 	d.IgnoreSync(c.ignoreSync)
 	at := slowSyncs(d, now, c.seed, quickSync)
@@ -57,7 +58,7 @@ func (c cutRun) record(t testing.TB) (disk *storagetest.Disk, first *rig, last t
 	v, err := vault.Open(config(w, now))
 	if err != nil {
 		w.bury()
-		return d, &rig{}, 0, err
+		return d, &rig{}, 0, w.log[:w.logSynced], err
 	}
 	r := newRig(v, now, c.seed, 0)
 	err = r.run(flightDay...)
@@ -65,19 +66,26 @@ func (c cutRun) record(t testing.TB) (disk *storagetest.Disk, first *rig, last t
 		err = v.Close()
 	}
 	w.bury()
-	return d, r, *at, err
+	return d, r, *at, w.log[:w.logSynced], err
 }
 
 // do cuts, recovers, goes on, and says which promise was broken. torn counts the chunks that
 // came to the medium in part.
 func (c cutRun) do(t testing.TB) (torn int, err error) {
-	d, first, last, err := c.record(t)
+	d, first, last, synced, err := c.record(t)
 	if err != nil && !errors.Is(err, storagetest.ErrPowerCut) && !errors.Is(err, errKilled) {
 		return 0, fmt.Errorf("the program ended with %w, not with the cut", err)
 	}
 	if c.kill {
 		if err := c.again(d); err != nil {
 			return 0, fmt.Errorf("start after the kill: %w", err)
+		}
+	}
+	if first.v != nil { // the card as it is pulled out of the board
+		for range 3 {
+			if _, err := verify(d.Crash(c.mode).Files()); err != nil {
+				return 0, fmt.Errorf("before the next start: %w", err)
+			}
 		}
 	}
 	d, err = c.recoverTwice(d.Crash(c.mode))
@@ -104,6 +112,9 @@ func (c cutRun) do(t testing.TB) (torn int, err error) {
 	w, err := check(d.Files(), first.promised(last), first, second)
 	if err != nil {
 		return 0, err
+	}
+	if log := d.Files()[device+"/LOG/log.bin"]; !bytes.HasPrefix(log, synced) {
+		return 0, fmt.Errorf("of %d bytes of the log that were synced some are lost", len(synced))
 	}
 	if h := w.headers[len(w.headers)-1]; h.Continues != cut.String() {
 		return 0, fmt.Errorf("the record after the cut continues %q, want %q", h.Continues, cut)
@@ -146,13 +157,17 @@ func (c cutRun) recoverTwice(d *storagetest.Disk) (*storagetest.Disk, error) {
 // a segment.
 func moments(t testing.TB, seed uint64) (ops int, special []int) {
 	t.Helper()
-	d, r, _, err := cutRun{seed: seed}.record(t)
+	d, r, _, _, err := cutRun{seed: seed}.record(t)
 	must(t, err)
 	if _, err := check(d.Files(), all, r); err != nil {
 		t.Fatal(err)
 	}
 	for i, name := range d.OpNames() {
 		verb, _, _ := strings.Cut(name, " ")
+		if strings.Contains(name, "/LOG/") {
+			special = append(special, i+1)
+			continue
+		}
 		if verb == "write" || verb == "sync" && !strings.Contains(name, ".tmp") || verb == "free" {
 			continue
 		}
@@ -355,10 +370,12 @@ func TestFirstStartCut(t *testing.T) {
 	must(t, mustOpen(t, config(whole, &clock{})).Close())
 	want := whole.Files()
 	for at := range whole.Ops() {
-		for seed := range uint64(30) {
+		for seed := range uint64(10) {
 			d := storagetest.New(seed)
 			d.CrashAt(at + 1)
-			if _, err := vault.Open(config(d, &clock{})); !errors.Is(err, storagetest.ErrPowerCut) {
+			if v, err := vault.Open(config(d, &clock{})); err == nil {
+				_ = v.Close() // the cut fell behind what a start waits for
+			} else if !errors.Is(err, storagetest.ErrPowerCut) {
 				t.Fatalf("cut at %d: %v", at, err)
 			}
 			d = d.Crash(storagetest.Random)
@@ -368,8 +385,12 @@ func TestFirstStartCut(t *testing.T) {
 			}
 			must(t, v.Close())
 			// What the second start made is durable, and so is what it found.
+			if _, err := verify(d.Crash(storagetest.Strict).Files()); err != nil {
+				t.Errorf("cut at %d, seed %d: %v", at, seed, err)
+			}
 			for name, data := range d.Crash(storagetest.Strict).Files() {
-				if w, ok := want[name]; ok && !bytes.Equal(data, w) {
+				changes := strings.HasSuffix(name, "log.bin") || strings.Contains(name, "/cp.") // that start too
+				if w, ok := want[name]; ok && !changes && !bytes.Equal(data, w) {
 					t.Errorf("cut at %d, seed %d: %s has %q", at, seed, name, data)
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -99,8 +100,11 @@ func faultRun(t testing.TB, n, many int, fault error) (ops int, err error) {
 func TestFailEverywhere(t *testing.T) {
 	ops, err := faultRun(t, 1<<30, 1, nil)
 	must(t, err)
-	step := 1
-	if testing.Short() || few {
+	step := 2
+	switch {
+	case os.Getenv("HOLDFAST_LONG") != "":
+		step = 1
+	case testing.Short() || few:
 		step = 9
 	}
 	// Pairs begin behind the first start: where the sync of the tree fails and its removal too,

@@ -12,8 +12,19 @@ type FS interface {
 	// Create makes a new file, 0600, open for writing at its end. It fails with
 	// fs.ErrExist where the name is taken: the vault never overwrites.
 	Create(name string) (File, error)
+	// Append opens an existing file for writing at its end.
+	Append(name string) (File, error)
+	// Truncate cuts a file to size bytes, on a descriptor of its own, and makes that durable.
+	Truncate(name string, size int64) error
+	// Replace puts p in the place of what an existing file holds, and makes that durable. It
+	// writes over the old content, so a cut or a failure can leave any mixture of both; with
+	// as many bytes as before it needs no room, and there is no metadata to write.
+	Replace(name string, p []byte) error
 	// Open opens an existing file for reading.
 	Open(name string) (io.ReadCloser, error)
+	// OpenSynced makes durable what a file holds, whoever wrote it, and opens it for reading
+	// what the medium holds. Where it fails, a second call shows what the medium has kept.
+	OpenSynced(name string) (io.ReadSeekCloser, error)
 	// ReadFile returns what the medium holds, not what a cache remembers, where it can.
 	ReadFile(name string) ([]byte, error)
 	// Mkdir makes one directory, 0700. fs.ErrExist where it is there already.

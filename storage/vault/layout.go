@@ -130,6 +130,9 @@ var (
 	ErrForeignKey = errors.New("vault: device.pub is not of this device key")
 )
 
+// Readme is README.txt, as appendix A of the format has it.
+const Readme = readmeText
+
 // readmeText is README.txt: how to open the records with stock tools alone.
 const readmeText = `Sealed flights, Holdfast format v1.
 

@@ -40,6 +40,60 @@ func (o *osFS) Create(name string) (File, error) {
 	return &osFile{f}, nil
 }
 
+func (o *osFS) Append(name string) (File, error) {
+	f, err := o.root.OpenFile(filepath.FromSlash(name), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &osFile{f}, nil
+}
+
+func (o *osFS) Truncate(name string, size int64) error {
+	return o.inPlace(name, func(f *os.File) error { return f.Truncate(size) })
+}
+
+func (o *osFS) Replace(name string, p []byte) error {
+	return o.inPlace(name, func(f *os.File) error {
+		if _, err := f.WriteAt(p, 0); err != nil {
+			return err
+		}
+		info, err := f.Stat()
+		if err != nil || info.Size() <= int64(len(p)) {
+			return err
+		}
+		return f.Truncate(int64(len(p)))
+	})
+}
+
+// inPlace changes what an existing file holds and makes it durable.
+func (o *osFS) inPlace(name string, change func(f *os.File) error) error {
+	f, err := o.root.OpenFile(filepath.FromSlash(name), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	err = change(f)
+	if e := (&osFile{f}).Sync(); err == nil {
+		err = e
+	}
+	return errors.Join(err, f.Close())
+}
+
+// OpenSynced drops the page cache after the sync: pages that an earlier sync failed to write
+// are clean, and only the medium can tell what became of them.
+func (o *osFS) OpenSynced(name string) (io.ReadSeekCloser, error) {
+	f, err := o.open(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := (&osFile{f}).Sync(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	// Advice only, as in ReadFile.
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	return f, nil
+}
+
 func (o *osFS) Open(name string) (io.ReadCloser, error) { return o.open(name) }
 
 // open opens for reading without the kernel noting when, where it lets us.

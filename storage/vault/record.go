@@ -1,14 +1,15 @@
 package vault
 
 import (
-	"bytes"
+	"cmp"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"filippo.io/age"
 
+	"holdfast/crypto/custody"
 	"holdfast/crypto/seal"
 	"holdfast/storage/segment"
 )
@@ -20,27 +21,61 @@ type record struct {
 	to        age.Recipient
 	continues RecordID
 	blocks    uint64
+	salt      string
 	segments  int
+	top       map[string]int64 // by stream, the highest number in the public log
+	media     map[byte]*mediaStream
+	unsettled bool // no leaf Z may follow
 	cur       *openSegment
-	pub       File // flight.pub, until it is synced
 	// carry holds encoded blocks that a failed segment could not make durable.
-	carry []byte
+	carry     []byte
+	carrySpan span
+}
+
+// span says of blocks what leaf C tells of them.
+type span struct {
+	from, to int64 // time since boot of the first and the last, in microseconds
+	frames   int64
+	blocks   int
+}
+
+// add takes the blocks of t behind those of s.
+func (s *span) add(t span) {
+	if t.blocks == 0 {
+		return
+	}
+	if s.blocks == 0 {
+		s.from = t.from
+	}
+	s.to = max(s.from, t.to)
+	s.frames += t.frames
+	s.blocks += t.blocks
+}
+
+func spanOf(b *segment.Block) span {
+	return span{b.Meta.BootUsec, b.Meta.BootUsec, int64(b.Meta.Frames), 1}
 }
 
 // openSegment is the segment that is being written. The encoded blocks are kept, in memory that
 // is never swapped, until the clean close has written them a second time.
 type openSegment struct {
 	number  int
-	file    File
+	file    *hashedFile
 	sealer  *seal.Sealer
 	encoded []byte
-	durable int // bytes of encoded that a sync has covered
+	synced  int     // bytes of encoded that a sync has covered
+	durable durable // the file's bytes that it has covered
+	span    span    // of all blocks
+	waiting span    // of those that are not synced
 	started time.Duration
 	failed  bool
+	lost    bool // leaf X names it
 	filled  bool // holds more than its header
 }
 
-// newRecord makes the folder of a record with its key, all of it durable and read back.
+// newRecord gives the folder of the next record its number, all of it durable, names it in the
+// public log, and begins its first segment. Once the log names the record it stands, whatever
+// the medium refuses then.
 func (v *Vault) newRecord(kind Kind, continues RecordID) (*record, error) {
 	key := v.spare
 	to, err := age.ParseHybridRecipient(key.Public)
@@ -48,107 +83,55 @@ func (v *Vault) newRecord(kind Kind, continues RecordID) (*record, error) {
 		return nil, fmt.Errorf("flight key: %w", err)
 	}
 	id := RecordID{kind, v.next}
-	// The number is used up even if what follows fails: what a failing medium kept of this
-	// try must not be taken for the next record.
-	v.next++
-	v.spare = nil
-	if err := v.cfg.FS.Mkdir(v.path(id.String())); err != nil {
-		v.undoMkdir(id)
+	if err := v.stageAll(); err != nil {
 		return nil, fmt.Errorf("begin record %s: %w", id, err)
 	}
-	r := &record{v: v, id: id, to: to, continues: continues}
-	if err := r.begin(key); err != nil {
-		r.drop()
-		v.undo(id)
+	if err := v.nameRecord(id); err != nil {
 		return nil, fmt.Errorf("begin record %s: %w", id, err)
+	}
+	v.next++
+	v.spare = nil
+	r := &record{v: v, id: id, to: to, continues: continues, salt: hex.EncodeToString(key.Salt), top: map[string]int64{}, media: map[byte]*mediaStream{}}
+	r.log(key)
+	if err := r.open(); err != nil { // the next flush tries again
+		v.event("segment_failed", err.Error())
 	}
 	return r, nil
 }
 
-// begin writes the key, makes the first segment, and makes both durable with as few syncs as
-// that takes: entries that come meanwhile wait for it. flight.pub, which nobody needs to open
-// the record, is synced by a later Step.
-func (r *record) begin(key *FlightKey) error {
-	if err := r.writeKey(key); err != nil {
-		return err
-	}
-	if err := r.create(); err != nil {
-		return err
-	}
-	if err := r.v.cfg.FS.SyncDir(r.v.path(r.id.String())); err != nil {
-		return err
-	}
-	if err := r.v.cfg.FS.SyncDir(r.v.path()); err != nil {
-		return err
-	}
-	// The record stands. A segment that fails now is given up by the next flush.
-	_ = r.writeHeader()
-	return nil
-}
-
-// drop closes what a failed start left open.
-func (r *record) drop() {
-	if r.pub != nil {
-		r.pub.Close()
-	}
-	if r.cur != nil {
-		r.cur.sealer.Abandon()
-		r.cur.file.Close()
-	}
-}
-
-// settle makes flight.pub durable, once.
-func (r *record) settle() (done bool) {
-	if r.pub == nil {
-		return false
-	}
-	f := r.pub
-	r.pub = nil
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		r.v.event("flight_pub_failed", err.Error())
-	}
-	return true
-}
-
-// undo removes what a failed start of a record left, so that a medium that fails for hours does
-// not fill with empty folders. Where that works, the number is free again.
-func (v *Vault) undo(id RecordID) {
-	if err := v.delete(id); err == nil {
-		v.next = id.Number
-	}
-}
-
-// undoMkdir frees the number of a record whose folder could not be made, so that it does not look
-// like a record that is missing. It removes an empty folder only.
-func (v *Vault) undoMkdir(id RecordID) {
-	if err := v.cfg.FS.Remove(v.path(id.String())); err == nil || errors.Is(err, fs.ErrNotExist) {
-		v.next = id.Number
-	}
-}
-
-// writeKey makes the wrapped key durable and reads it back; its entry in the folder is made
-// durable with that of the first segment.
-func (r *record) writeKey(key *FlightKey) (err error) {
-	fsys, dir := r.v.cfg.FS, r.v.path(r.id.String())
+// log adds leaf K and makes it durable. Where the log cannot be written it waits in memory: that
+// must not keep a flight from being recorded.
+func (r *record) log(key *FlightKey) {
+	cfg := &r.v.cfg
+	k := &custody.FlightKey{Record: r.id.String(), Pub: key.Public, Recipients: key.Recipients, Policy: custody.Policy{
+		FlushArmedUsec: cfg.FlushArmed.Microseconds(), FlushIdleUsec: cfg.FlushIdle.Microseconds(),
+		Record: cmp.Or(cfg.Record, "always"), WhenFull: cmp.Or(cfg.WhenFull, "stop")}}
 	for _, f := range key.Files {
-		if err := r.v.writeFile(dir+"/"+f.Name, f.Data); err != nil {
-			return err
-		}
-		if got, err := fsys.ReadFile(dir + "/" + f.Name); err != nil || !bytes.Equal(got, f.Data) {
-			return errors.Join(errors.New("flight key reads back differently"), err)
-		}
+		k.Files = append(k.Files, custody.KeyFile{Name: f.Name, Data: f.Data})
 	}
-	if r.pub, err = fsys.Create(dir + "/" + flightPub); err != nil {
-		return err
+	r.v.log.add(k)
+	r.v.log.want()
+	const tries = 3 // a cut now would leave a record that nothing signed names
+	err := r.v.log.sync()
+	for n := 1; n < tries && err != nil; n++ {
+		err = r.v.log.sync()
 	}
-	_, err = r.pub.Write([]byte(key.Public + "\n"))
-	return err
+	if err != nil {
+		r.v.log.refused(err)
+	}
+}
+
+// useUp says that a number was begun and taken back, and is not free again.
+func (v *Vault) useUp(id RecordID) {
+	v.log.add(&custody.Lost{Record: id.String(), Why: custody.WhyUndone})
+	v.log.want()
+	v.next = id.Number + 1
 }
 
 func (r *record) header(number int) *segment.Header {
 	h := r.v.cfg.Header
 	h.Format, h.Device, h.Record, h.Stream = formatVersion, r.v.cfg.DeviceID, r.id.String(), "T"
-	h.Segment, h.Continues = number, r.continues.String()
+	h.Segment, h.Continues, h.RecipientSalt = number, r.continues.String(), r.salt
 	return &h
 }
 
@@ -168,10 +151,25 @@ func (r *record) open() error {
 	if err := r.writeHeader(); err != nil {
 		return err
 	}
-	carry := r.carry
-	r.carry = nil
-	r.cur.filled = r.cur.filled || len(carry) > 0
+	if len(r.carry) == 0 {
+		return nil
+	}
+	carry, s := r.carry, r.carrySpan
+	r.carry, r.carrySpan = nil, span{}
+	r.fill()
+	r.cur.span.add(s)
+	r.cur.waiting.add(s)
 	return r.put(carry)
+}
+
+// fill notes that the segment holds, or will hold, more than its header: its number is used now.
+func (r *record) fill() {
+	if r.cur.filled {
+		return
+	}
+	r.cur.filled = true
+	r.top["T"] = int64(r.cur.number)
+	r.v.log.add(&custody.Opened{Record: r.id.String(), Segment: segmentName('T', r.cur.number)})
 }
 
 // create makes the file of the next segment with its age header, not durable yet.
@@ -183,12 +181,13 @@ func (r *record) create() error {
 		return fmt.Errorf("open segment: %w", err)
 	}
 	r.segments = number
-	s, err := seal.New(f, r.to)
+	file := newHashedFile(f)
+	s, err := seal.New(file, r.to)
 	if err != nil {
 		r.undoOpen(f, name)
 		return fmt.Errorf("open segment %s: %w", name, err)
 	}
-	r.cur = &openSegment{number: number, file: f, sealer: s, started: r.v.cfg.Now(), encoded: r.v.buffer()}
+	r.cur = &openSegment{number: number, file: file, sealer: s, started: r.v.cfg.Now(), encoded: r.v.buffer()}
 	return nil
 }
 
@@ -207,7 +206,9 @@ func (r *record) undoOpen(f File, name string) {
 	}
 	if err := r.v.cfg.FS.Remove(r.v.path(r.id.String(), name)); err == nil {
 		r.segments--
+		return
 	}
+	r.v.log.add(&custody.Lost{Record: r.id.String(), Segment: name[:7], Why: custody.WhyUndone})
 }
 
 // append writes a block to the segment that is open, opening one where there is none.
@@ -222,11 +223,11 @@ func (r *record) append(b *segment.Block) error {
 		if err := r.open(); err != nil && r.cur == nil {
 			return r.hold(b, err)
 		} else if err != nil { // it stands, has failed, and keeps what it carries before b
-			r.cur.filled = true
+			r.fill()
 			return errors.Join(err, r.write(b))
 		}
 	}
-	r.cur.filled = true
+	r.fill()
 	return r.write(b)
 }
 
@@ -271,6 +272,7 @@ func (r *record) rest() {
 func (r *record) hold(b *segment.Block, cause error) error {
 	var err error
 	r.carry, err = r.v.enc.Append(r.carry, b)
+	r.carrySpan.add(spanOf(b))
 	return errors.Join(cause, err)
 }
 
@@ -280,6 +282,9 @@ func (r *record) write(b *segment.Block) error {
 	if r.cur.encoded, err = r.v.enc.Append(r.cur.encoded, b); err != nil {
 		return err
 	}
+	s := spanOf(b)
+	r.cur.span.add(s)
+	r.cur.waiting.add(s)
 	return r.seal(r.cur.encoded[from:])
 }
 
@@ -303,7 +308,7 @@ func (r *record) seal(p []byte) error {
 }
 
 func (r *record) pending() bool {
-	return len(r.carry) > 0 || r.cur != nil && len(r.cur.encoded) > r.cur.durable
+	return len(r.carry) > 0 || r.cur != nil && len(r.cur.encoded) > r.cur.synced
 }
 
 // flush pads, writes and syncs. A segment whose write or sync failed is never synced again:
@@ -336,7 +341,8 @@ func (r *record) sync() error {
 	if err := r.cur.file.Sync(); err != nil {
 		return fmt.Errorf("sync segment: %w", err)
 	}
-	r.cur.durable = len(r.cur.encoded)
+	r.cur.synced, r.cur.waiting = len(r.cur.encoded), span{}
+	r.cur.file.note(&r.cur.durable)
 	spent := r.v.cfg.Now() - begin
 	r.v.slow = max(spent, r.v.slow*15/16)
 	took := spent.Microseconds()
@@ -349,8 +355,13 @@ func (r *record) sync() error {
 // abandon gives up on the segment's file, keeps what it did not make durable for the next
 // one, and still lines it up for a clean close: memory holds all of it.
 func (r *record) abandon() {
-	lost := r.cur.encoded[r.cur.durable:]
-	r.carry = append(r.carry, lost...)
+	if r.cur.filled { // else there is its header alone, and the next one has its own
+		r.carry = append(r.carry, r.cur.encoded[r.cur.synced:]...)
+		r.carrySpan.add(r.cur.waiting)
+		r.cur.lost = true
+		r.v.log.add(lostLeaf(r.id, r.cur.number, &r.cur.durable))
+		r.v.log.want()
+	}
 	r.endSegment()
 }
 
@@ -374,5 +385,6 @@ func (r *record) endSegment() {
 	if err := s.file.Close(); err != nil {
 		r.v.event("segment_failed", err.Error())
 	}
-	r.v.queue(&closeJob{dir: r.v.path(r.id.String()), number: s.number, to: r.to, content: s.encoded})
+	r.v.queue(&closeJob{rec: r, dir: r.v.path(r.id.String()), number: s.number, to: r.to, content: s.encoded,
+		durable: s.durable, span: s.span, lost: s.lost})
 }

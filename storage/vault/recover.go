@@ -1,43 +1,126 @@
 package vault
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"slices"
+
+	"holdfast/crypto/custody"
 )
 
 // recoverRecords is how many of the newest records can hold something half done: the one that is
 // written, the one that it ends, and those of two segments that wait for their clean close.
 const recoverRecords = 4
 
-// recover finds the next number and brings the newest records into order. It removes only
-// what exists twice: a half-written closed form, or the open form of a segment whose closed
-// form was synced and renamed. It reads no record older than the newest few, so that a start
-// takes no longer as the vault grows.
-func (v *Vault) recover() error {
+// maxSkipped bounds how many numbers a start says were skipped: a folder with a number far off was
+// made by somebody else.
+const maxSkipped = 10_000
+
+// recover finds the next number, brings into order what a power cut left half done, and says in
+// the public log what it found: leaf R for each record that had not ended, X for numbers that
+// were skipped. It removes only what exists twice, and only when the log is signed: a
+// half-written closed form, or the open form of a segment whose closed form is durable. It reads
+// no record but those that had not ended and the newest few, so that a start takes no longer as
+// the vault grows.
+func (v *Vault) recover(st *found) error {
 	records, err := v.records()
 	if err != nil {
 		return err
 	}
-	v.next = 1
-	if len(records) == 0 {
-		return nil
+	left := &leftovers{}
+	for _, id := range v.unfinished(records, st) {
+		v.recoverRecord(id, st, left)
 	}
-	v.next = records[len(records)-1].Number + 1
-	for _, id := range records[max(0, len(records)-recoverRecords):] {
-		cut, err := v.recoverRecord(id)
-		if err != nil {
-			// What is left over does no harm, and an old record that cannot be read must
-			// not keep the board from making new ones.
-			v.event("recovery_failed", fmt.Sprintf("%s: %v", id, err))
-		}
-		v.cut = RecordID{}
-		if cut && id.Kind == Flight {
-			v.cut = id
-		}
+	v.skipNumbers(records)
+	v.lockLeaf()
+	err = v.log.now()
+	if err != nil && st.Slots == custody.SlotsNone {
+		return err // before the first record there must be a checkpoint
 	}
+	if err == nil {
+		left.remove(v)
+	}
+	_ = v.deleteDir(v.path(nextDir)) // of a start that ended without warning
 	return nil
+}
+
+// unfinished lists the records that can hold something half done, oldest first: those that the
+// log says had not ended, and the newest.
+func (v *Vault) unfinished(records []RecordID, st *found) []RecordID {
+	newest := slices.Clone(records[max(0, len(records)-recoverRecords):])
+	for _, name := range st.Live {
+		if id, ok := ParseRecordID(name); ok && !slices.Contains(newest, id) {
+			newest = append(newest, id)
+		}
+	}
+	slices.SortFunc(newest, func(a, b RecordID) int { return a.Number - b.Number })
+	return newest
+}
+
+// skipNumbers sets the next number: that of the log, or one behind the newest folder, whichever
+// is higher. It must come behind every leaf R.
+func (v *Vault) skipNumbers(records []RecordID) {
+	v.next = int(v.log.log.Next())
+	first := v.next
+	for _, id := range records {
+		if id.Number < first || id.Number >= first+maxSkipped {
+			continue
+		}
+		for v.next < id.Number {
+			v.useUp(RecordID{Ground, v.next})
+		}
+		if v.next == id.Number {
+			v.useUp(id)
+		}
+	}
+}
+
+// lockLeaf adds leaf L.
+func (v *Vault) lockLeaf() {
+	l := v.cfg.Lock
+	if l.Lock == "" {
+		l.Lock, l.Grade = cmp.Or(v.cfg.Header.Lock, "open"), cmp.Or(v.cfg.Header.Grade, "none")
+	}
+	v.log.add(&l)
+}
+
+// leftovers are what may be removed when the log is signed.
+type leftovers struct {
+	files []string        // and what the sync of their folders makes durable
+	dirs  map[string]bool // folders of files
+}
+
+func (l *leftovers) add(dir, name string) {
+	l.files = append(l.files, dir+"/"+name)
+	if l.dirs == nil {
+		l.dirs = map[string]bool{}
+	}
+	l.dirs[dir] = true
+}
+
+// remove removes the files, and ends the deletions of records that a cut interrupted.
+func (l *leftovers) remove(v *Vault) {
+	for _, name := range l.files {
+		if err := v.cfg.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			v.event("recovery_failed", err.Error())
+		}
+	}
+	for dir := range l.dirs {
+		if err := v.cfg.FS.SyncDir(dir); err != nil {
+			v.event("recovery_failed", err.Error())
+		}
+	}
+	for _, name := range v.log.log.Deleting() {
+		id, _ := ParseRecordID(name)
+		if err := v.delete(id); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			v.event("delete_failed", fmt.Sprintf("%s: %v", name, err))
+		}
+	}
 }
 
 // records lists the records of the device, oldest first.
@@ -69,64 +152,110 @@ func (v *Vault) forgetTimes(dir string, entries []fs.DirEntry) {
 	}
 }
 
-// recoverRecord tells whether the record was cut: a segment is still open, or none was begun.
-func (v *Vault) recoverRecord(id RecordID) (cut bool, err error) {
+// recoverRecord brings the files of a record into order, adds leaf R where it had not ended, and
+// notes whether it was cut: a segment is still open, or none was begun.
+func (v *Vault) recoverRecord(id RecordID, st *found, left *leftovers) {
 	dir := v.path(id.String())
+	live := slices.Contains(st.Live, id.String())
 	entries, err := v.cfg.FS.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) && live { // removed by hand: the log names it all the same
+		v.log.add(&custody.Recovered{Record: id.String(), Files: []custody.File{}})
+		return
+	}
+	v.cut = RecordID{}
+	all := segmentForms(entries)
+	if err == nil {
+		v.forgetTimes(dir, entries)
+		err = v.settleNames(id, all, st, live)
+	}
 	if err != nil {
-		return false, err
+		// What is left over does no harm, and an old record that cannot be read must
+		// not keep the board from making new ones.
+		v.event("recovery_failed", fmt.Sprintf("%s: %v", id, err))
 	}
-	v.forgetTimes(dir, entries)
-	forms := segmentForms(entries)
-	cut = len(forms) == 0
-	if err := v.settleClosed(dir, forms); err != nil {
-		return cut, err
+	if live {
+		v.log.add(v.recovered(id, all, st))
 	}
-	removed := false
-	for key, f := range forms {
-		gone := ""
+	cut := len(all) == 0
+	for key, f := range all {
+		cut = cut || f.open && !f.closed
 		switch {
+		case err != nil: // the closed form may not be durable
 		case f.open && f.closed:
-			gone = key + suffixOpen // and no half-written form: settleClosed has replaced it
-		case f.tmp && (f.open || f.closed):
-			gone = key + suffixTmp
+			left.add(dir, key+suffixOpen)
 		}
-		if f.open && !f.closed {
-			cut = true
+		if f.tmp && (f.open || f.closed) {
+			left.add(dir, key+suffixTmp)
 		}
-		if gone == "" {
+	}
+	if cut && id.Kind == Flight {
+		v.cut = id
+	}
+}
+
+// recovered is leaf R of a record: what stands of each segment that no leaf C names.
+func (v *Vault) recovered(id RecordID, all map[string]forms, st *found) *custody.Recovered {
+	newest := map[byte]string{}
+	for key := range all {
+		newest[key[0]] = max(newest[key[0]], key)
+	}
+	r := &custody.Recovered{Record: id.String(), Files: []custody.File{}}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		f, name := all[key], key+suffixClosed
+		switch {
+		case !f.open && !f.closed:
+			continue
+		case !f.closed:
+			name = key + suffixOpen
+		case st.named(id, key) && (f.open || key[0] == 'T' || key != newest[key[0]]):
+			// A closed form of telemetry stands alone only where it is named. Media has
+			// no open form: the newest may stand without its leaf.
 			continue
 		}
-		if err := v.cfg.FS.Remove(dir + "/" + gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return cut, err
+		size, sum, err := v.hash(v.path(id.String(), name))
+		if err != nil {
+			v.event("recovery_failed", fmt.Sprintf("%s: %v", id, err))
+			continue
 		}
-		removed = true
+		r.Files = append(r.Files, custody.File{Name: name, Size: size, SHA256: sum})
 	}
-	if removed {
-		return cut, v.cfg.FS.SyncDir(dir)
+	return r
+}
+
+// hash returns size and SHA-256 of what is durable of a file. A first try that fails has lost what
+// was not; the second one finds what is left.
+func (v *Vault) hash(name string) (size int64, sum []byte, err error) {
+	f, err := v.cfg.FS.OpenSynced(name)
+	if err != nil {
+		f, err = v.cfg.FS.OpenSynced(name)
 	}
-	return cut, nil
+	if err != nil {
+		return 0, nil, err
+	}
+	h := sha256.New()
+	size, err = io.Copy(h, f)
+	return size, h.Sum(nil), errors.Join(err, f.Close())
 }
 
 type forms struct{ open, closed, tmp bool }
 
-// settleClosed makes the names of closed forms durable whose open form is still there. After a
-// kill, other than after a cut, such a name may be in memory only; and where its sync failed,
-// another sync alone would have nothing to write. So the name is made a second time.
-func (v *Vault) settleClosed(dir string, m map[string]forms) error {
-	any := false
-	for key, f := range m {
-		if !f.open || !f.closed {
+// settleNames makes the names durable of what leaf R will name. After a kill, other than after a
+// cut, a name may be in memory only; and where its sync failed, another sync alone would have
+// nothing to write. So the name of a closed form whose open form is still there is made a second
+// time, but where leaf C names it: then it is durable, and must not be gone for a moment.
+func (v *Vault) settleNames(id RecordID, all map[string]forms, st *found, live bool) error {
+	if !live {
+		return nil // leaf Z or R stands: what it names was durable before
+	}
+	dir := v.path(id.String())
+	for key, f := range all {
+		if !f.open || !f.closed || st.named(id, key) {
 			continue
 		}
 		closed, tmp := dir+"/"+key+suffixClosed, dir+"/"+key+suffixTmp
 		if err := errors.Join(v.cfg.FS.Rename(closed, tmp), v.cfg.FS.Rename(tmp, closed)); err != nil {
 			return err
 		}
-		any = true
-	}
-	if !any {
-		return nil
 	}
 	return v.cfg.FS.SyncDir(dir)
 }

@@ -3,6 +3,10 @@ package vault
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+
+	"holdfast/crypto/custody"
 )
 
 // Room makes sure that the medium can take what comes next. With when_full = "oldest" it
@@ -36,6 +40,9 @@ func (v *Vault) deleteOldest() error {
 		if v.busy(id) {
 			continue
 		}
+		if err := v.condemn(id); err != nil {
+			return fmt.Errorf("delete %s: %w", id, err)
+		}
 		if err := v.delete(id); err != nil {
 			// The next one may work: a bad spot must not end the recording.
 			v.event("delete_failed", fmt.Sprintf("%s: %v", id, err))
@@ -56,9 +63,19 @@ func (v *Vault) deleteOldest() error {
 	return nil
 }
 
-// busy tells whether anything still writes into the record.
+// condemn says in the public log that a record is deleted, signed, before its first file goes.
+func (v *Vault) condemn(id RecordID) error {
+	if slices.Contains(v.log.log.Deleting(), id.String()) {
+		return nil // of a try that did not come to its end
+	}
+	v.log.add(&custody.Lost{Record: id.String(), Why: custody.WhyDeleted})
+	return v.log.now()
+}
+
+// busy tells whether anything still writes into the record, or the public log does not say yet
+// that it has ended.
 func (v *Vault) busy(id RecordID) bool {
-	if v.rec != nil && v.rec.id == id {
+	if v.rec != nil && v.rec.id == id || slices.Contains(v.log.log.Live(), id.String()) {
 		return true
 	}
 	for _, j := range v.closing {
@@ -69,19 +86,14 @@ func (v *Vault) busy(id RecordID) bool {
 	return false
 }
 
+// delete removes a record that leaf X names, durably.
 func (v *Vault) delete(id RecordID) error {
-	dir := v.path(id.String())
-	entries, err := v.cfg.FS.ReadDir(dir)
-	if err != nil {
-		return err
+	err := v.deleteDir(v.path(id.String()))
+	if err == nil {
+		err = v.cfg.FS.SyncDir(v.path())
 	}
-	for _, e := range entries {
-		if err := v.cfg.FS.Remove(dir + "/" + e.Name()); err != nil {
-			return err
-		}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		v.log.log.Gone(id.String())
 	}
-	if err := v.cfg.FS.Remove(dir); err != nil {
-		return err
-	}
-	return v.cfg.FS.SyncDir(v.path())
+	return err
 }

@@ -1,6 +1,7 @@
 // Package vault is the tree of sealed records on a medium, format v1 (docs/format/v1.md,
-// sections 1 and 5): layout, writer, rotation, recovery after a cut. It needs no key: what it
-// writes is sealed by crypto/seal for an identity that it never sees. Telemetry is bytes here.
+// sections 1, 4 and 5): layout, writer, rotation, recovery after a cut, and when what is written
+// into the public log (crypto/custody). It needs no key that opens anything: what it writes is
+// sealed by crypto/seal for an identity that it never sees. Telemetry is bytes here.
 //
 // It starts no goroutine. One goroutine owns a Vault and calls Append, Flush and Step; each
 // Step does at most one sync of clean-up, so that a slow medium never delays a flush for long.
@@ -12,9 +13,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
+	"holdfast/crypto/custody"
 	"holdfast/storage/segment"
 )
 
@@ -24,11 +27,16 @@ type Vault struct {
 	lock io.Closer
 	enc  *segment.Encoder
 
-	next     int      // number of the next record
-	cut      RecordID // the newest record, where it was a flight that a cut ended
-	rec      *record  // nil: none open
+	next     int       // number of the next record
+	cut      RecordID  // the newest record, where it was a flight that a cut ended
+	rec      *record   // nil: none open
+	ending   []*record // ended, and leaf Z is still to come
 	closing  []*closeJob
+	strays   []*closeJob // given up, and their closed form may stand
 	spare    *FlightKey
+	stage    staging
+	log      *publicLog
+	flushes  int // with success
 	armed    bool
 	firstDue bool // nothing was flushed since the start
 	full     bool
@@ -53,16 +61,30 @@ func Open(cfg Config) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := v.checkDevice(); err != nil {
-		return nil, errors.Join(err, v.lock.Close())
-	}
-	if err := v.recover(); err != nil {
-		return nil, errors.Join(err, v.lock.Close())
-	}
-	if err := v.settle(); err != nil {
+	if err := v.start(); err != nil {
+		if v.log != nil {
+			v.log.close()
+		}
+		v.unmake()
 		return nil, errors.Join(err, v.lock.Close())
 	}
 	return v, nil
+}
+
+func (v *Vault) start() error {
+	if err := v.checkDevice(); err != nil {
+		return err
+	}
+	st, err := v.openLog()
+	if err != nil {
+		return err
+	}
+	if st.Newest == nil {
+		if err := v.settle(); err != nil {
+			return err
+		}
+	}
+	return v.recover(st)
 }
 
 func (v *Vault) path(names ...string) string {
@@ -83,32 +105,33 @@ func (v *Vault) makeTree() error {
 }
 
 // settle makes the tree above the records durable. That a folder is there does not say so: the
-// start that made it may have failed or been killed before its sync. Once there is a record,
+// start that made it may have failed or been killed before its sync. Once there is a checkpoint,
 // an earlier start has come past here, and a start need not wait for the medium.
 func (v *Vault) settle() error {
-	if v.next > 1 {
-		return nil
-	}
 	for _, dir := range []string{v.path(logDir), v.path(), "."} {
 		if err := v.cfg.FS.SyncDir(dir); err != nil {
-			v.unmake()
 			return fmt.Errorf("make vault: %w", err)
 		}
 	}
 	return nil
 }
 
-// unmake removes a tree without records after a failed sync: a second sync would find nothing
-// to write, so the next start has to make it anew. What holds more than Open makes stays.
+// unmake removes a tree without records and checkpoints after a failed start: another sync would
+// find nothing to write of what a failed one has lost, so the next start has to make it anew.
+// Where there is more than Open makes, all of it stays.
 func (v *Vault) unmake() {
-	log, err := v.cfg.FS.ReadDir(v.path(logDir))
-	if err != nil || slices.ContainsFunc(log, func(e fs.DirEntry) bool { return e.Name() != devicePub }) {
-		return
+	made := map[string][]string{
+		v.path(logDir): {logFile, slotA + unfinished, devicePub, devicePub + unfinished},
+		v.path():       {readmeFile, readmeFile + unfinished, logDir},
 	}
-	for _, name := range []string{v.path(logDir, devicePub), v.path(logDir), v.path(readmeFile), v.path()} {
-		if err := v.cfg.FS.Remove(name); err != nil {
+	for dir, names := range made {
+		entries, err := v.cfg.FS.ReadDir(dir)
+		if err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !slices.Contains(names, e.Name()) }) {
 			return
 		}
+	}
+	if v.deleteDir(v.path(logDir)) == nil {
+		_ = v.deleteDir(v.path())
 	}
 }
 
@@ -126,6 +149,9 @@ func (v *Vault) checkDevice() error {
 	return v.ensureFile(v.path(logDir), devicePub, pub)
 }
 
+// unfinished is the end of a file's name until it is whole.
+const unfinished = ".tmp"
+
 // ensureFile makes dir/name hold want. A file that differs is replaced only where it is a
 // beginning of want. The name comes last, by a rename: a cut can leave a file whose size is
 // there and whose content is not, and such a device.pub would pass for one of another key.
@@ -135,11 +161,10 @@ func (v *Vault) ensureFile(dir, name string, want []byte) error {
 	if err == nil && (bytes.Equal(have, want) || !bytes.HasPrefix(want, have)) {
 		return nil
 	}
-	const unfinished = ".tmp"
 	if err := v.cfg.FS.Remove(full + unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := v.writeFile(full+unfinished, want); err != nil {
+	if err := writeFile(v.cfg.FS, full+unfinished, want); err != nil {
 		return err
 	}
 	if err := v.cfg.FS.Rename(full+unfinished, full); err != nil {
@@ -149,8 +174,8 @@ func (v *Vault) ensureFile(dir, name string, want []byte) error {
 }
 
 // writeFile makes a new file durable, but not yet its entry in the directory.
-func (v *Vault) writeFile(name string, data []byte) error {
-	f, err := v.cfg.FS.Create(name)
+func writeFile(fsys FS, name string, data []byte) error {
+	f, err := fsys.Create(name)
 	if err != nil {
 		return err
 	}
@@ -262,6 +287,7 @@ func (v *Vault) Flush() error {
 		return err
 	}
 	v.firstDue = false
+	v.flushes++
 	return nil
 }
 
@@ -276,36 +302,57 @@ func (v *Vault) StepWithin(left time.Duration) (more bool) {
 
 // Step does one piece of clean-up, at most one sync long, and tells whether more waits.
 func (v *Vault) Step() (more bool) {
+	if v.lock == nil {
+		return false
+	}
 	if v.rec != nil {
 		v.rec.rest()
-		if v.rec.rotateAhead() || v.rec.settle() {
+		if v.rec.rotateAhead() {
 			return true
 		}
+	}
+	if v.log.step() || v.stageStep() {
+		return true
 	}
 	i := v.runnable()
 	if i < 0 {
 		return false
 	}
-	if v.closing[i].step(v) {
-		v.closing = slices.Delete(v.closing, i, i+1)
-		if v.cfg.Wipe != nil {
-			v.cfg.Wipe()
-		}
-	}
-	return v.runnable() >= 0
+	v.stepClose(i)
+	return v.runnable() >= 0 || v.log.wanted
 }
 
-// runnable returns the first clean close that does not wait for its next try; -1: none.
+// stepClose does the next step of a clean close.
+func (v *Vault) stepClose(i int) {
+	j := v.closing[i]
+	done := j.step(v)
+	if j.state == closeSigned || done {
+		v.endRecords()
+	}
+	if !done {
+		return
+	}
+	v.closing = slices.Delete(v.closing, i, i+1)
+	if v.cfg.Wipe != nil {
+		v.cfg.Wipe()
+	}
+}
+
+// runnable returns the first clean close that waits neither for its next try nor for the public
+// log; -1: none.
 func (v *Vault) runnable() int {
 	now := v.cfg.Now()
-	return slices.IndexFunc(v.closing, func(j *closeJob) bool { return j.retryAt <= now })
+	return slices.IndexFunc(v.closing, func(j *closeJob) bool {
+		return j.retryAt <= now && (j.state != closeSigned || v.log.signed >= j.leaves)
+	})
 }
 
-// finish does all the clean-up that waits, each close with one last try.
+// finish does all the clean-up that waits, each close, and the public log, with one last try.
 func (v *Vault) finish() {
 	for _, j := range v.closing {
 		j.tries, j.retryAt = closeTries, 0
 	}
+	v.log.retryAt = 0
 	for v.Step() {
 	}
 }
@@ -323,13 +370,28 @@ func (v *Vault) End() error {
 
 // retire flushes a record's last segment and lines it up for its clean close.
 func (v *Vault) retire(old *record) error {
-	old.settle()
 	err := old.flush()
 	if err != nil { // a second try, into a new segment
 		err = old.flush()
 	}
 	old.endSegment()
+	v.ending = append(v.ending, old)
+	v.endRecords()
 	return err
+}
+
+// endRecords adds leaf Z for each record that has ended and whose segments are all named.
+func (v *Vault) endRecords() {
+	v.ending = slices.DeleteFunc(v.ending, func(r *record) bool {
+		if slices.ContainsFunc(v.closing, func(j *closeJob) bool { return j.rec == r && j.state < closeSigned && !j.given }) {
+			return false
+		}
+		if !r.unsettled {
+			v.log.add(&custody.Ended{Record: r.id.String(), Segments: r.top})
+			v.log.want()
+		}
+		return true
+	})
 }
 
 // Close ends the open record and gives up the lock.
@@ -337,7 +399,11 @@ func (v *Vault) Close() error {
 	if v.lock == nil {
 		return nil
 	}
-	err := errors.Join(v.End(), v.lock.Close())
+	v.stage.retryAt = math.MaxInt64 // no record follows
+	err := v.End()
+	v.unstage()
+	v.log.close()
+	err = errors.Join(err, v.lock.Close())
 	v.lock = nil
 	return err
 }

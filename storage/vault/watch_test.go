@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"strings"
 	"testing"
 
 	"holdfast/storage/vault"
@@ -20,6 +21,9 @@ type watchFS struct {
 	ops   int
 	dead  bool
 	locks []io.Closer
+	// log is what was written to log.bin, and logSynced how much of it a sync has covered.
+	log       []byte
+	logSynced int
 }
 
 func watch(t testing.TB, fsys vault.FS) *watchFS { return &watchFS{FS: fsys, t: t, left: -1} }
@@ -54,6 +58,38 @@ func (w *watchFS) Create(name string) (vault.File, error) {
 		return nil, err
 	}
 	return &watchFile{File: f, w: w, name: name}, nil
+}
+
+func (w *watchFS) Append(name string) (vault.File, error) {
+	if err := w.alive(); err != nil {
+		return nil, err
+	}
+	f, err := w.FS.Append(name)
+	if err != nil {
+		return nil, err
+	}
+	return &watchFile{File: f, w: w, name: name}, nil
+}
+
+func (w *watchFS) Truncate(name string, size int64) error {
+	return errors.Join(w.alive(), w.unless(func() error {
+		err := w.FS.Truncate(name, size)
+		if err == nil && isLog(name) {
+			w.log = w.log[:min(int(size), len(w.log))]
+		}
+		return err
+	}))
+}
+
+func (w *watchFS) Replace(name string, p []byte) error {
+	return errors.Join(w.alive(), w.unless(func() error { return w.FS.Replace(name, p) }))
+}
+
+func (w *watchFS) OpenSynced(name string) (io.ReadSeekCloser, error) {
+	if err := w.alive(); err != nil {
+		return nil, err
+	}
+	return w.FS.OpenSynced(name)
 }
 
 func (w *watchFS) Mkdir(name string) error {
@@ -115,8 +151,14 @@ func (f *watchFile) Write(p []byte) (int, error) {
 	if err := f.w.alive(); err != nil {
 		return 0, err
 	}
-	return f.File.Write(p)
+	n, err := f.File.Write(p)
+	if isLog(f.name) {
+		f.w.log = append(f.w.log, p[:n]...)
+	}
+	return n, err
 }
+
+func isLog(name string) bool { return strings.HasSuffix(name, "/LOG/log.bin") }
 
 func (f *watchFile) Sync() error {
 	if err := f.w.alive(); err != nil {
@@ -127,5 +169,8 @@ func (f *watchFile) Sync() error {
 	}
 	err := f.File.Sync()
 	f.failed = err != nil
+	if err == nil && isLog(f.name) {
+		f.w.logSynced = len(f.w.log)
+	}
 	return err
 }
