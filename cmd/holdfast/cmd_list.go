@@ -39,7 +39,8 @@ func listCommand() *cobra.Command {
 		Use:   "list DIR",
 		Short: "List the records of a vault, a device's folder or an archive",
 		Long: `list shows the records in DIR: id, kind, state, streams and bytes. When they were flown is
-sealed: it is shown only with an identity that opens them (-i).
+sealed: it is shown only with an identity that opens them (-i). It reads the names of files, and
+of the log only which records were deleted or never begun; it proves nothing: see verify.
 
 Exit status: 0 all records are whole, 3 one is cut or damaged, 4 one is missing, 5 no identity
 given fits any record, 6 no record there, 1 DIR is not a vault.`,

@@ -28,13 +28,15 @@ func openCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "open DIR -i FILE -o OUT",
 		Short: "Open sealed records with the operator's identity, offline",
-		Long: `open unlocks the records in DIR and writes each to OUT/<device>/<record>/: telemetry.tlog,
+		Long: `open verifies DIR, unlocks its records and writes each to OUT/<device>/<record>/: telemetry.tlog,
 noise.bin, noise.jsonl, audit.jsonl and flight.json. DIR is read only, never changed. Of cut and
 damaged records everything that is intact is kept, and flight.json says what is missing and why.
-OUT must be absent or empty; it is made readable for its owner only, because it is no longer sealed.
+What is tampered, unsigned or otherwise not proven goes below <record>/unverified/ only, under the
+same names. OUT must be absent or empty; it is made readable for its owner only, because it is no
+longer sealed. Against a key or head that was noted before, use holdfast verify.
 
-Exit status: 0 done, 3 a record is cut or damaged, 4 one is missing, 5 no identity given fits, 6 no
-such record, 1 error.`,
+Exit status: 0 done, 3 a record is cut or damaged, 4 one is tampered, missing or unsigned, 5 no
+identity given fits, 6 no such record, 1 error.`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
@@ -68,24 +70,31 @@ func runOpen(cmd *cobra.Command, dir string, o openOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := src.choose(o.flight); err != nil {
-		return err
-	}
+	nothing := src.choose(o.flight)
 	ids, err := readIdentities(o.identities)
 	if err != nil {
 		return err
 	}
-	if err := makeOut(o.out, dir); err != nil {
+	if nothing == nil { // else only the log can name something
+		if err := makeOut(o.out, dir); err != nil {
+			return err
+		}
+	}
+	c, err := verifyFirst(cmd.Context(), src, o.flight)
+	if err != nil {
 		return err
 	}
-	bar := progress(src)
-	opener := &flight.Opener{FS: src.fsys, Keys: open.New(ids...), Progress: func(n int64) { bar.Add(n, func() string { return "opening" }) }}
-	rows, code, err := openAll(cmd.Context(), src, opener, o.out)
+	if nothing != nil && c.empty() {
+		return nothing
+	}
+	bar := progress(src, "opening")
+	opener := &flight.Opener{FS: src.fsys, Keys: open.New(ids...), Custody: c.record, Progress: func(n int64) { bar.Add(n, func() string { return "opening" }) }}
+	rows, code, err := openAll(cmd.Context(), src, opener, o.out, c)
 	bar.Finish()
 	if err != nil {
 		return err
 	}
-	if err := printOpened(cmd, rows, o.json); err != nil {
+	if err := printOpened(cmd, rows, c, o.json); err != nil {
 		return err
 	}
 	if code == cli.NoIdentity {
@@ -120,24 +129,27 @@ func makeOut(out, dir string) error {
 	return os.Chmod(out, 0o700)
 }
 
-func progress(src *source) *cli.Bar {
+func progress(src *source, what string) *cli.Bar {
 	var total int64
 	for _, d := range src.devices {
 		for _, r := range d.Records {
 			total += r.Bytes
 		}
 	}
-	return cli.NewBar(total, "opening", true)
+	return cli.NewBar(total, what, true)
 }
 
 // openAll opens the records one by one. The code is that of the worst state.
-func openAll(ctx context.Context, src *source, opener *flight.Opener, out string) (rows []openedRecord, code int, err error) {
-	state := vault.StateClean
+func openAll(ctx context.Context, src *source, opener *flight.Opener, out string, c *checked) (rows []openedRecord, code int, err error) {
+	state := c.state()
 	refused := 0
 	for _, d := range src.devices {
 		for _, r := range d.Records {
 			if ctx.Err() != nil {
 				return nil, 0, ctx.Err()
+			}
+			if r.ID.Kind != vault.Flight && r.ID.Kind != vault.Ground || c.undone(d, r.ID.String()) {
+				continue // the log knows why
 			}
 			row, err := openOne(opener, d, r, out)
 			if err != nil {
@@ -149,6 +161,7 @@ func openAll(ctx context.Context, src *source, opener *flight.Opener, out string
 			state = state.Worse(row.State)
 			rows = append(rows, row)
 		}
+		rows = append(rows, c.missing(d)...)
 	}
 	code = exitCode(state)
 	if refused > 0 && code != cli.Tampered {
@@ -163,9 +176,12 @@ func (r *openedRecord) locked() bool { return r.Error == open.ErrNoIdentity.Erro
 // writing to out.
 func openOne(opener *flight.Opener, d vault.Device, r vault.Record, out string) (openedRecord, error) {
 	row := openedRecord{Device: d.ID, ID: r.ID.String(), Kind: r.ID.Kind.String(), State: r.State}
-	if r.State == vault.StateMissing {
-		row.Error = "its number was skipped"
-		return row, nil
+	if v := opener.Custody(d, row.ID); v != nil {
+		row.State = vault.State(v.State) // what was read decides, and not names alone
+		if v.Deleted {
+			row.Error = "it was deleted; what is left of it is passed over"
+			return row, nil
+		}
 	}
 	s, err := opener.Open(d, r, flight.Folder(out, d, r))
 	switch {
@@ -198,13 +214,13 @@ func which(rows []openedRecord) string {
 	return fmt.Sprintf("%d of %d records", n, len(rows))
 }
 
-func printOpened(cmd *cobra.Command, rows []openedRecord, asJSON bool) error {
+func printOpened(cmd *cobra.Command, rows []openedRecord, c *checked, asJSON bool) error {
 	if asJSON {
-		state := vault.StateClean
+		state := c.state()
 		for _, r := range rows {
 			state = state.Worse(r.State)
 		}
-		return cli.PrintJSON(cmd.OutOrStdout(), map[string]any{"state": state, "records": rows})
+		return cli.PrintJSON(cmd.OutOrStdout(), map[string]any{"state": state, "records": rows, "verification": c.reports})
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tKIND\tSTATE\tFRAMES\tNOISE BYTES\tFOLDER")
@@ -215,5 +231,14 @@ func printOpened(cmd *cobra.Command, rows []openedRecord, asJSON bool) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\n", r.ID, r.Kind, r.State, r.Frames, r.NoiseBytes, where)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, r := range c.reports {
+		fmt.Fprintf(cmd.OutOrStdout(), "verification of %s: %s; %s\n", r.Device, r.State, r.Identity)
+		for _, f := range r.Findings[:min(len(r.Findings), 10)] {
+			fmt.Fprintf(cmd.OutOrStdout(), "  %s %s %s: %s\n", f.State, f.Rule, f.File, printable(f.Text))
+		}
+	}
+	return nil
 }

@@ -9,7 +9,6 @@ import (
 // laterCommands are the verbs whose names and flags are promised already.
 func laterCommands() []*cobra.Command {
 	return []*cobra.Command{
-		cli.Later("verify DIR [--device-key F] [--head F]", "Check the custody of a vault without a decryption key"),
 		cli.Later("export DIR -i FILE --format FORMAT -o OUT", "Write csv, kml, gpx, geojson or mcap"),
 		cli.Later("report DIR -i FILE -o FILE.html", "Write a report of a flight"),
 		cli.Later("retrieve SRC -o ARCHIVE", "Copy sealed records from a card, a stick or a board"),

@@ -13,9 +13,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// holdfast in a script is this test binary, run as its own process.
+// programs of scripts; each is this test binary, run as its own process.
+var programs = map[string]func(){"holdfast": main}
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"holdfast": main})
+	testscript.Main(m, programs)
 }
 
 func TestScripts(t *testing.T) {
@@ -27,6 +29,9 @@ func TestScripts(t *testing.T) {
 			"exits":   exits,
 			"mode":    mode,
 			"readenv": readenv,
+			"code":    func(ts *testscript.TestScript, neg bool, args []string) { wantCode(ts, neg, args) },
+			"flip":    flip,
+			"zeros":   zeros,
 		},
 	})
 }
@@ -34,8 +39,17 @@ func TestScripts(t *testing.T) {
 // exits runs a program and wants an exit code, and one line at most on stderr where the
 // code tells of a failure: exits CODE holdfast ARG...
 func exits(ts *testscript.TestScript, neg bool, args []string) {
+	got := wantCode(ts, neg, args)
+	stderr := ts.ReadFile("stderr")
+	if lines := countLines(stderr); got != 0 && lines != 1 {
+		ts.Fatalf("%d lines on stderr, want 1:\n%s", lines, stderr)
+	}
+}
+
+// wantCode runs a program and wants an exit code: code CODE holdfast ARG...
+func wantCode(ts *testscript.TestScript, neg bool, args []string) int {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM ARG...")
+		ts.Fatalf("usage: exits|code CODE PROGRAM ARG...")
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -53,10 +67,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
-	stderr := ts.ReadFile("stderr")
-	if lines := countLines(stderr); want != 0 && lines != 1 {
-		ts.Fatalf("%d lines on stderr, want 1:\n%s", lines, stderr)
-	}
+	return got
 }
 
 func countLines(s string) (n int) {
@@ -74,6 +85,33 @@ func readenv(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: readenv NAME FILE")
 	}
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// flip changes one byte of a file: flip FILE OFFSET. An offset below 0 counts from the end.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip FILE OFFSET")
+	}
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	data, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if at < 0 {
+		at += len(data)
+	}
+	data[at] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+}
+
+// zeros makes a sparse file of so many bytes: zeros FILE SIZE
+func zeros(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: zeros FILE SIZE")
+	}
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), nil, 0o600))
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
 }
 
 // mode wants the permissions of a file: mode 0600 FILE

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"holdfast/cmd/internal/cli"
+	"holdfast/crypto/custody"
 	"holdfast/storage/vault"
 )
 
@@ -23,6 +25,55 @@ type source struct {
 
 // openSource lists what is in dir. The error carries its exit code.
 func openSource(dir string) (*source, error) {
+	s, err := findDevices(dir)
+	if err != nil {
+		return nil, err
+	}
+	for i := range s.devices {
+		d := &s.devices[i]
+		inUse := vault.InUse(filepath.Join(dir, d.Dir))
+		if err := d.Read(s.fsys, inUse); err != nil {
+			return nil, fmt.Errorf("read %s: %w", dir, err)
+		}
+		s.excuse(d)
+	}
+	return s, nil
+}
+
+// excuse drops the numbers that look missing where the log says that their records were deleted
+// or taken back. It believes the log as it stands: a listing proves nothing.
+func (s *source) excuse(d *vault.Device) {
+	skipped := func(r vault.Record) bool {
+		return r.State == vault.StateMissing && r.ID.Kind != vault.Flight && r.ID.Kind != vault.Ground
+	}
+	if !slices.ContainsFunc(d.Records, skipped) {
+		return
+	}
+	gone := map[int]bool{}
+	f, err := s.fsys.Open(path.Join(d.Dir, "LOG", "log.bin"))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for r := custody.NewReader(f); ; {
+		l, err := r.Next()
+		if err != nil {
+			break
+		}
+		if l.Kind != custody.KindLost {
+			continue
+		}
+		e, _ := l.Entry()
+		if x, ok := e.(*custody.Lost); ok && x.Segment == "" {
+			id, _ := vault.ParseRecordID(x.Record)
+			gone[id.Number] = true
+		}
+	}
+	d.Records = slices.DeleteFunc(d.Records, func(r vault.Record) bool { return skipped(r) && gone[r.ID.Number] })
+}
+
+// findDevices finds the devices' folders in dir and reads nothing else.
+func findDevices(dir string) (*source, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, fmt.Errorf("%s: no such folder; give the folder that holds the vault", dir)
@@ -37,19 +88,24 @@ func openSource(dir string) (*source, error) {
 	s := &source{dir: dir, fsys: os.DirFS(dir)}
 	s.devices, err = vault.FindDevices(s.fsys, filepath.Base(full))
 	if errors.Is(err, vault.ErrNotVault) {
+		if holdsRecords(s.fsys) {
+			return nil, fmt.Errorf("%s holds records and no folder LOG: half of a copy? Copy the device's whole folder", dir)
+		}
 		return nil, fmt.Errorf("%s is not a vault: it holds no device's folder (8 hex digits) and is none", dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", dir, err)
 	}
-	for i := range s.devices {
-		d := &s.devices[i]
-		inUse := vault.InUse(filepath.Join(dir, d.Dir))
-		if err := d.Read(s.fsys, inUse); err != nil {
-			return nil, fmt.Errorf("read %s: %w", dir, err)
-		}
-	}
-	return s, nil
+	return s, s.distinct()
+}
+
+// holdsRecords tells the inside of a device's folder that lacks its log.
+func holdsRecords(fsys fs.FS) bool {
+	entries, _ := fs.ReadDir(fsys, ".")
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		_, ok := vault.ParseRecordID(e.Name())
+		return ok && e.IsDir()
+	})
 }
 
 // choose keeps only the record that id names, F00000042 or 42; all of them where id is empty.

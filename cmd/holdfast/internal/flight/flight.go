@@ -1,19 +1,22 @@
 // Package flight opens one sealed record: unlocks its flight identity, reads its segments,
 // keeps what is intact of cut and damaged ones, and writes telemetry.tlog, noise.bin,
-// noise.jsonl, audit.jsonl and flight.json. It reads the sealed files and never changes them.
+// noise.jsonl, audit.jsonl and flight.json. What custody could not prove it writes below
+// unverified/, under the same names. It reads the sealed files and never changes them.
 package flight
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"filippo.io/age"
 
+	"holdfast/crypto/custody"
 	"holdfast/crypto/open"
 	"holdfast/storage/segment"
 	"holdfast/storage/vault"
@@ -28,47 +31,50 @@ type Opener struct {
 	Keys *open.Opener
 	// Progress, where set, is told of sealed bytes as they are read.
 	Progress func(n int64)
+	// Custody, where set, returns what verification says of a record, nil where the log does
+	// not name it. What is not proven then goes below unverified/. Where Custody is not set
+	// nothing was verified, and everything is in place.
+	Custody func(dev vault.Device, record string) *custody.RecordReport
 }
 
 // Open writes what is in rec to the folder out, which it makes, 0700. What could not be read
 // is in the summary, not in the error: an error means that nothing was opened
 // (open.ErrNoIdentity, ErrNoKey) or that out could not be written.
 func (o *Opener) Open(dev vault.Device, rec vault.Record, out string) (*Summary, error) {
-	id, err := o.Unlock(rec)
+	trust := o.trust(dev, rec)
+	id, err := o.unlock(rec, trust.keys(o.FS, dev))
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(out, 0o700); err != nil {
+	t := &targets{dir: out, dev: dev, rec: rec, trust: trust}
+	if err := t.open(); err != nil {
 		return nil, err
 	}
-	w, err := newOutput(out)
-	if err != nil {
-		return nil, err
-	}
-	c := newCollector(w)
 	for _, s := range rec.Segments {
-		if err := o.segment(c, rec, s, id); err != nil {
-			return nil, errors.Join(err, w.close())
+		if err := o.segment(t, s, id); err != nil {
+			return nil, errors.Join(err, t.abandon())
 		}
 	}
-	return finish(c, w, dev, rec)
+	return t.finish()
 }
 
 // ErrNoKey: the record holds no wrapped flight key, so nobody can open it.
 var ErrNoKey = errors.New("the record holds no flight key")
 
 // Unlock returns the identity that the segments of rec are sealed to.
-func (o *Opener) Unlock(rec vault.Record) (age.Identity, error) {
-	if len(rec.Keys) == 0 {
-		return nil, ErrNoKey
-	}
-	var files [][]byte
+func (o *Opener) Unlock(rec vault.Record) (age.Identity, error) { return o.unlock(rec, nil) }
+
+// unlock tries the copies that the log holds before the files: they are signed.
+func (o *Opener) unlock(rec vault.Record, files [][]byte) (age.Identity, error) {
 	for _, name := range rec.Keys {
 		data, err := o.readKey(path.Join(rec.Dir, name))
-		if err != nil {
+		if err != nil || slices.ContainsFunc(files, func(f []byte) bool { return bytes.Equal(f, data) }) {
 			continue // a parallel file may still open
 		}
 		files = append(files, data)
+	}
+	if len(files) == 0 && len(rec.Keys) == 0 {
+		return nil, ErrNoKey
 	}
 	return o.Keys.Flight(files...)
 }
@@ -88,35 +94,65 @@ func (o *Opener) readKey(name string) ([]byte, error) {
 
 // segment reads one segment, in whichever forms it is there. Blocks that both forms hold are
 // taken once.
-func (o *Opener) segment(c *collector, rec vault.Record, s vault.Segment, id age.Identity) error {
+func (o *Opener) segment(t *targets, s vault.Segment, id age.Identity) error {
 	if s.Stream != 'T' {
 		return nil
 	}
 	report := SegmentReport{Name: s.File, State: s.State, Bytes: s.Size}
 	if s.State == vault.StateMissing {
+		if t.trust.asked {
+			return nil // verification knows whether it was ever there
+		}
 		report.Name = fmt.Sprintf("%c%06d", s.Stream, s.Number)
 		report.Why = "its number was skipped"
-		c.segments = append(c.segments, report)
+		t.place.segments = append(t.place.segments, report)
 		return nil
 	}
-	if err := o.form(c, path.Join(rec.Dir, s.File), id, &report); err != nil {
+	if err := o.form(t, s.File, id, &report); err != nil {
 		return err
 	}
-	if s.Other != "" && report.State != vault.StateClean {
-		other := SegmentReport{Name: s.Other, State: vault.StateCut}
-		if err := o.form(c, path.Join(rec.Dir, s.Other), id, &other); err != nil {
+	if s.Other == "" || report.State == vault.StateClean {
+		return nil
+	}
+	return o.form(t, s.Other, id, &SegmentReport{Name: s.Other, State: vault.StateCut})
+}
+
+// form reads one file of a segment to where what verification says of it puts it: in place, or
+// apart, or, where only its beginning is proven, that in place and the whole apart.
+func (o *Opener) form(t *targets, file string, id age.Identity, report *SegmentReport) error {
+	place, apart := t.trust.part(file)
+	if place > 0 {
+		if err := o.read(t.place, t.rec, file, place, id, report); err != nil {
 			return err
 		}
-		report.Frames += other.Frames
-		report.Why += "; the other form was read too: " + s.Other
+		report.verified(t.trust, file)
+		t.place.segments = append(t.place.segments, *report)
 	}
-	c.segments = append(c.segments, report)
+	if !apart {
+		if place == 0 { // its other form is what counts
+			report.State = vault.StateCut
+		}
+		return nil
+	}
+	c, err := t.unverified()
+	if err != nil {
+		return err
+	}
+	other := SegmentReport{Name: file, State: report.State, Bytes: report.Bytes}
+	if err := o.read(c, t.rec, file, everything, id, &other); err != nil {
+		return err
+	}
+	other.verified(t.trust, file)
+	c.segments = append(c.segments, other)
+	if place == 0 {
+		report.State, report.Frames = other.State, other.Frames
+	}
 	return nil
 }
 
-// form reads one file of a segment. The error is the collector's own (writing failed).
-func (o *Opener) form(c *collector, name string, id age.Identity, report *SegmentReport) error {
-	f, err := o.FS.Open(name)
+// read reads the first limit bytes of a file. The error is the collector's own (writing failed).
+func (o *Opener) read(c *collector, rec vault.Record, file string, limit int64, id age.Identity, report *SegmentReport) error {
+	f, err := o.FS.Open(path.Join(rec.Dir, file))
 	if err != nil {
 		report.State, report.Why = vault.StateDamaged, err.Error()
 		return nil
@@ -127,7 +163,7 @@ func (o *Opener) form(c *collector, name string, id age.Identity, report *Segmen
 		report.State, report.Why = vault.StateDamaged, err.Error()
 		return nil
 	}
-	s, err := open.Salvage(src, size, id)
+	s, err := open.Salvage(src, min(size, limit), id)
 	if err != nil {
 		report.unreadable(err)
 		return nil

@@ -15,6 +15,7 @@ import (
 	"filippo.io/age"
 
 	"holdfast/cmd/holdfast/internal/flight"
+	"holdfast/crypto/custody"
 	"holdfast/crypto/keys"
 	"holdfast/crypto/open"
 	"holdfast/mavlink"
@@ -44,9 +45,11 @@ func newBoard(t *testing.T) *board {
 	b.check(err)
 	device, err := keys.NewDeviceKey(rand.Reader)
 	b.check(err)
+	signer, err := device.Signer()
+	b.check(err)
 	fsys, err := vault.NewOSFS(b.dir)
 	b.check(err)
-	b.v, err = vault.Open(vault.Config{FS: fsys, DeviceID: device.ID(), DevicePub: device.Verifier() + "\n",
+	b.v, err = vault.Open(vault.Config{FS: fsys, DeviceID: device.ID(), DevicePub: device.Verifier() + "\n", DeviceKey: signer, Rand: rand.Reader,
 		Now:        func() time.Duration { b.clock += time.Microsecond; return b.clock },
 		FlushArmed: 200 * time.Millisecond, FlushIdle: 900 * time.Millisecond, WhenFull: "stop",
 		Header: segment.Header{Lock: "bench", Grade: "none", Links: []segment.Link{{Name: "fc"}}},
@@ -55,7 +58,7 @@ func newBoard(t *testing.T) *board {
 			if err != nil {
 				return nil, err
 			}
-			return &vault.FlightKey{Public: k.Public, Files: []vault.KeyFile{{Name: k.Files[0].Name, Data: k.Files[0].Data}}}, nil
+			return &vault.FlightKey{Public: k.Public, Recipients: []string{custody.Fingerprint(make([]byte, custody.SaltSize), rs.Strings()[0])}, Salt: make([]byte, custody.SaltSize), Files: []vault.KeyFile{{Name: k.Files[0].Name, Data: k.Files[0].Data}}}, nil
 		}})
 	b.check(err)
 	return b

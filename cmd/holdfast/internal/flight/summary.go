@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"holdfast/crypto/custody"
 	"holdfast/crypto/open"
 	"holdfast/mavlink"
 	"holdfast/mavlink/names"
@@ -22,6 +23,7 @@ type Summary struct {
 	State             vault.State               `json:"state"`
 	Signed            bool                      `json:"signed"`
 	UnsignedTailBytes int64                     `json:"unsigned_tail_bytes"`
+	Verification      *Verification             `json:"verification,omitempty"`
 	Continues         string                    `json:"continues,omitempty"`
 	Boot              string                    `json:"boot"`
 	Version           string                    `json:"version"`
@@ -115,6 +117,28 @@ type SegmentReport struct {
 	Why       string      `json:"why,omitempty"`
 }
 
+// verified takes the worse of what was read and what the public log says of the file.
+func (r *SegmentReport) verified(t trust, file string) {
+	if !t.asked {
+		return
+	}
+	v := custody.VerdictUnsigned
+	if s := t.segment(file); s != nil {
+		v = s.State
+	}
+	r.State = r.State.Worse(vault.State(v))
+}
+
+// Verification is what the public log says of the record.
+type Verification struct {
+	State    vault.State             `json:"state"`
+	Why      string                  `json:"why,omitempty"`
+	Findings []custody.Finding       `json:"findings,omitempty"`
+	Segments []custody.SegmentReport `json:"segments"`
+	// UnverifiedFrames are below unverified/.
+	UnverifiedFrames int64 `json:"unverified_frames"`
+}
+
 // Missing is something that is not in the record, and why.
 type Missing struct {
 	What string `json:"what"`
@@ -145,10 +169,13 @@ func (r *SegmentReport) judge(s open.Result, d segment.Stats) {
 	}
 }
 
-// finish puts UTC in and writes the summary.
-func finish(c *collector, w *output, dev vault.Device, rec vault.Record) (*Summary, error) {
+// finish puts UTC in and writes the summary. more, where set, adds to it before.
+func finish(c *collector, w *output, dev vault.Device, rec vault.Record, more func(*Summary)) (*Summary, error) {
 	c.takePartial()
 	s := c.summary(dev, rec)
+	if more != nil {
+		more(s)
+	}
 	offset := s.Clock.OffsetUsec
 	utc := func(boot int64) (string, int64) {
 		if s.Clock.Source == "none" {

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"holdfast/crypto/custody"
+	"holdfast/crypto/keys"
+	"holdfast/mavlink"
+	"holdfast/mavlink/tlog"
+	"holdfast/storage/segment"
+	"holdfast/storage/vault"
+)
+
+func init() { programs["makevault"] = makeVault }
+
+// makeVault records as a board would: makevault [-cut] [-key FILE] DIR RECIPIENT. DIR gets two
+// flights of two segments; with -cut the second is never closed. The device's id is printed.
+// A second call with the same -key goes on in the same vault.
+func makeVault() {
+	cut := flag.Bool("cut", false, "do not close the last record")
+	key := flag.String("key", "", "file of the device key, made where it is not there")
+	flag.Parse()
+	if err := record(flag.Arg(0), flag.Arg(1), *key, *cut); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func record(dir, recipient, key string, cut bool) error {
+	device, err := deviceKey(key)
+	if err != nil {
+		return err
+	}
+	v, clock, err := openVault(dir, recipient, device)
+	if err != nil {
+		return err
+	}
+	fmt.Println(device.ID())
+	for n := range 2 {
+		if err := v.Begin(vault.Flight, vault.RecordID{}); err != nil {
+			return err
+		}
+		for range 2 {
+			*clock += 11 * time.Second // the next block rotates
+			if err := appendFrames(v, *clock); err != nil {
+				return err
+			}
+		}
+		if cut && n == 1 {
+			return nil
+		}
+		for v.Step() {
+		}
+	}
+	return v.Close()
+}
+
+func deviceKey(path string) (*keys.DeviceKey, error) {
+	if data, err := os.ReadFile(path); err == nil {
+		return keys.ParseDeviceKey(data)
+	}
+	k, err := keys.NewDeviceKey(rand.Reader)
+	if err == nil && path != "" {
+		err = os.WriteFile(path, k.Marshal(), 0o600)
+	}
+	return k, err
+}
+
+func openVault(dir, recipient string, device *keys.DeviceKey) (*vault.Vault, *time.Duration, error) {
+	rs, err1 := keys.ParseRecipients(strings.NewReader(recipient))
+	signer, err2 := device.Signer()
+	err3 := os.MkdirAll(dir, 0o700)
+	fsys, err4 := vault.NewOSFS(dir)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return nil, nil, err
+	}
+	clock := new(time.Duration)
+	*clock = time.Minute
+	v, err := vault.Open(vault.Config{FS: fsys, DeviceID: device.ID(), DevicePub: device.Verifier() + "\n", DeviceKey: signer, Rand: rand.Reader,
+		Now:        func() time.Duration { *clock += time.Microsecond; return *clock },
+		FlushArmed: 200 * time.Millisecond, FlushIdle: 900 * time.Millisecond, WhenFull: "stop", Record: "always",
+		Header: segment.Header{Lock: "bench", Grade: "none", Links: []segment.Link{{Name: "fc"}}},
+		NewKey: func() (*vault.FlightKey, error) {
+			k, err := keys.NewFlightKey(rs)
+			if err != nil {
+				return nil, err
+			}
+			return &vault.FlightKey{Public: k.Public, Recipients: []string{custody.Fingerprint(make([]byte, custody.SaltSize), rs.Strings()[0])}, Salt: make([]byte, custody.SaltSize),
+				Files: []vault.KeyFile{{Name: k.Files[0].Name, Data: k.Files[0].Data}}}, nil
+		}})
+	return v, clock, err
+}
+
+// appendFrames makes a block of 20 frames durable.
+func appendFrames(v *vault.Vault, at time.Duration) error {
+	const frames = 20
+	b := segment.Block{Meta: segment.Meta{Frames: frames}}
+	for seq := range frames {
+		f := make([]byte, 10+28)
+		copy(f, []byte{0xFD, 28, 0, 0, byte(seq), 1, 1, 30, 0, 0})
+		f[37] = 1
+		extra, _ := mavlink.CRCExtra(30)
+		f = binary.LittleEndian.AppendUint16(f, mavlink.Checksum(append(append([]byte(nil), f[1:]...), extra)))
+		b.Data = tlog.AppendEntry(b.Data, uint64(at.Microseconds()), f)
+	}
+	if err := v.Append(&b); err != nil {
+		return err
+	}
+	return v.Flush()
+}
