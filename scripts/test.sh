@@ -65,10 +65,12 @@ install() {
 
 install_missing() {
     have zstd || install zstd
+    has_cryptography || install python3 python3-cryptography
     have gcc || have clang || install gcc libc6-dev
     qemu aarch64 >/dev/null || install qemu-user-static
     qemu aarch64 >/dev/null || install qemu-user
     have zstd || skip "stock zstd" "tests that need it leave themselves out: apt-get install zstd"
+    has_cryptography || skip "second reader" "tests leave it out: apt-get install python3-cryptography"
 }
 
 # install_guest gets what the power-cut test of a whole machine needs.
@@ -80,6 +82,11 @@ install_guest() {
 }
 
 have() { command -v "$1" >/dev/null; }
+
+# has_cryptography tells whether the second reader can run.
+has_cryptography() {
+    /usr/bin/python3 -c 'import cryptography' 2>/dev/null || python3 -c 'import cryptography' 2>/dev/null
+}
 
 # qemu prints the emulator for an architecture; Debian has it under two names.
 qemu() {
@@ -151,6 +158,7 @@ test)
     step "operator's tool, macOS and Windows" operator_builds
     step "go test" go test -vet=off -timeout 10m ./...
     race
+    step "audit, 200 power cuts" go run ./cmd/holdfast-bench audit --quick
     emulated arm64 aarch64
     emulated arm arm
     ;;
@@ -158,6 +166,7 @@ long)
     install_missing
     install_guest
     V=1 step "long batteries" go test -count=1 -timeout 6h ./...
+    V=1 step "audit, 2000 power cuts" go run ./cmd/holdfast-bench audit
     ;;
 *)
     fail "usage: scripts/test.sh check|test|long"
