@@ -298,7 +298,11 @@ func TestRefusals(t *testing.T) {
 		{"vehicle --pty " + link + " --start today", cli.Usage, "is no time"},
 		{"vehicle --pty " + link + " --tlog " + dir, cli.Error, "choose another --tlog"},
 		{"vehicle --pty " + empty, cli.Error, "path is taken"},
-		{"audit --quick", cli.Usage, "arrives in a later release"},
+		{"audit --network", cli.Usage, "not built yet: --network"},
+		{"audit --faults --quick", cli.Usage, "--faults"},
+		{"audit extra", cli.Usage, "unknown command"},
+		{"audit --tamper -o " + empty, cli.Error, "not a directory"},
+		{"audit --tamper -o " + filepath.Dir(empty), cli.Error, "is not empty"},
 		{"fly", cli.Usage, "unknown command"},
 	} {
 		t.Run(strings.ReplaceAll(tt.args, dir, "DIR"), func(t *testing.T) {

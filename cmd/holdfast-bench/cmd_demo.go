@@ -27,11 +27,12 @@ func demoCommand() *cobra.Command {
 		Short: "The whole story in one command: keys, board, flight, vault, opened flight",
 		Long: `demo makes an operator key and a recovery key, provisions a board folder, flies a simulated
 vehicle for half a minute through a pseudo-terminal while holdfastd records, searches the vault for
-plaintext, opens it with the operator's key and compares every frame. It needs holdfastd and holdfast
-beside it, and no source tree.
+plaintext, verifies it without a key (and a copy with one byte changed, which must be found), opens it
+with the operator's key and compares every frame. It needs holdfastd and holdfast beside it, and no
+source tree.
 
-It leaves DIR/vault (sealed), DIR/opened, DIR/operator.key, DIR/recovery.key, the board's files, and
-DIR/sent.tlog, which is what the vehicle sent.
+It leaves DIR/vault (sealed), DIR/opened, DIR/operator.key, DIR/recovery.key, DIR/device.pub (the
+device key to pin), the board's files, and DIR/sent.tlog, which is what the vehicle sent.
 
 Exit status: 0 all that was sent was sealed and opened again, 1 not so, 130 interrupted.`,
 		Args: cobra.NoArgs,
@@ -71,6 +72,7 @@ func (d *demo) run(ctx context.Context) error {
 		{"Board: a configuration and two public recipients, no secret", d.board},
 		{"Flight: a simulated multirotor on a pseudo-UART, holdfastd records", d.fly},
 		{"Vault: searching every byte of it for what was flown", d.search},
+		{"Verify: without any key; then a copy in which one byte was changed", d.verify},
 		{"Open: on the laptop, with the operator's key", d.open},
 		{"Compare: every frame that was sent with every frame that was opened", d.compare},
 	}

@@ -21,13 +21,13 @@ func newRoot() *cobra.Command {
 vehicle and replay make a pseudo-terminal and link it at the path you name. Give that
 path to the recorder as its serial device. Bytes flow once a reader has opened it.
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.`,
+Exit codes: 0 done, 1 error or a failed audit, 2 wrong usage, 130 interrupted.`,
 	}
 	root.AddCommand(
 		vehicleCommand(),
 		replayCommand(),
 		demoCommand(),
-		cli.Later("audit [--network] [--tamper] [--power] [--faults] [--quick] [--seed N] [-o DIR]", "Reruns the audit"),
+		auditCommand(),
 	)
 	return root
 }

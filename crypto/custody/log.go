@@ -19,8 +19,9 @@ const (
 	// maxEpochs is how many leaves Epoch are added in a row: those of a day. Each costs a key
 	// and a signature, and the longer pause needs a start of its own.
 	maxEpochs = int64(24 * time.Hour / EpochLength)
-	// maxPending bounds what waits for a medium that takes nothing, in bytes.
-	maxPending = 16 << 20
+	// maxPending bounds what waits for a medium that takes nothing, and keepPending the buffer
+	// that is kept for the next leaves, in bytes.
+	maxPending, keepPending = 16 << 20, 1 << 20
 )
 
 var (
@@ -208,6 +209,9 @@ func (l *Log) Sync() error {
 	l.failed = false
 	l.synced += int64(len(l.pending))
 	l.pending = l.pending[:0]
+	if cap(l.pending) > keepPending {
+		l.pending = nil
+	}
 	return nil
 }
 

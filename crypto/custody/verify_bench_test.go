@@ -32,11 +32,7 @@ func large(t testing.TB, mib int) (*built, string) {
 	b.end(r)
 	b.checkpoint()
 	b.checkpoint()
-	for name, f := range b.files {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		b.check(os.MkdirAll(filepath.Dir(path), 0o700))
-		b.check(os.WriteFile(path, f.Data, 0o600))
-	}
+	b.store(dir)
 	return b, dir
 }
 

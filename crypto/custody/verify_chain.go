@@ -297,7 +297,7 @@ func (c *chain) found(e *Recovered) {
 func (c *chain) alive(name string) *liveRecord {
 	r := c.live[name]
 	if r == nil && !(c.has(name, numberKey) && !c.has(name, numberEnded|numberFound|numberUndone|numberDoomed)) {
-		c.breach("V7", "it is about %s, which had not begun, or had ended", name)
+		c.breach("V7", "a leaf is about %s, which had not begun, or had ended", name)
 	}
 	return r
 }

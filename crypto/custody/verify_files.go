@@ -86,22 +86,24 @@ func (f folder) pass(names ...string) {
 func (v *verifier) segment(r *held, name string, h *heldSegment, files folder) {
 	closed, open := name+".age", name+".open.age"
 	inR := func(file string) bool { _, ok := r.found[file]; return ok }
+	// A leaf behind the last signature can be anybody's: it excuses nothing.
+	gone := h.lost >= 0 && h.lost < v.chain.proven
 	switch {
-	case h.bits&segmentUndone != 0:
+	case h.bits&segmentUndone != 0 && (gone || h.bits&segmentOpened == 0):
 		files.pass(closed, open)
-	case h.bits&segmentClosed != 0:
+	case h.bits&segmentClosed != 0 && h.close < v.chain.proven:
 		v.form(r, h, closed, files)
 		if inR(open) {
 			v.form(r, h, open, files)
 		}
 		files.pass(open)
-	case inR(closed) || inR(open):
+	case (inR(closed) || inR(open)) && r.end < v.chain.proven:
 		for _, file := range []string{closed, open} {
 			if inR(file) {
 				v.form(r, h, file, files)
 			}
 		}
-	case h.bits&segmentRefused != 0:
+	case h.bits&segmentRefused != 0 && gone:
 		r.rep.Segments = append(r.rep.Segments, SegmentReport{Name: name, State: v.covered(r, h, nil), Rule: "proven", Leaf: at(h.lost),
 			Why: "the medium, or policy, refused to keep it"})
 		files.pass(open)
@@ -113,7 +115,15 @@ func (v *verifier) segment(r *held, name string, h *heldSegment, files folder) {
 // unclosed judges a segment that has no C and no R.
 func (v *verifier) unclosed(r *held, h *heldSegment, closed, open string, files folder) {
 	lines := v.claims(r, h, open)
+	_, found := r.found[closed]
 	switch {
+	case found, h.bits&segmentClosed != 0: // by a leaf that is not proven: both forms must hold
+		if files.has(open) || len(lines) > 0 {
+			v.form(r, h, open, files)
+		}
+		v.form(r, h, closed, files)
+		last := &r.rep.Segments[len(r.rep.Segments)-1]
+		last.Ignored = (files.has(open) || len(lines) > 0) && verdictRank[last.State] <= verdictRank[VerdictCut]
 	case files.has(open) || !files.has(closed):
 		v.form(r, h, open, files)
 		if r.end >= 0 {
@@ -140,7 +150,7 @@ func (v *verifier) claims(r *held, h *heldSegment, file string) (all []claim) {
 	if closed && h.bits&segmentClosed != 0 {
 		all = append(all, h.whole)
 	}
-	if closed || h.bits&segmentClosed != 0 {
+	if closed || h.bits&segmentClosed != 0 && h.close < v.chain.proven {
 		return all
 	}
 	if h.bits&segmentFailed != 0 {
@@ -252,7 +262,7 @@ func (v *verifier) unnamed(r *held, name string) {
 	}
 	ended := v.ended(r)
 	_, closed, _ := IsSegmentFile(name)
-	if next := len(r.segments[indexOfStream(name)]) + 1; !ended && !closed && segmentNumber(name) >= int64(next) || !ended && v.o.InUse {
+	if next := len(r.segments[indexOfStream(name)]) + 1; !v.unsound && !ended && !closed && segmentNumber(name) >= int64(next) || !ended && v.o.InUse {
 		s.State, s.Rule, s.Why = v.unfinishedIn(r), "proven", "it was begun, and no leaf says so yet"
 		v.place(r, &s)
 	}

@@ -111,7 +111,11 @@ func (g *gathering) begin(e *FlightKey, leaf, offset int64, hash tlog.Hash) {
 	}
 	gone := *bits&numberDeleted != 0
 	info, err := fs.Lstat(v.fsys, e.Record)
-	if gone && err != nil {
+	if gone {
+		if err == nil {
+			v.emit(&RecordReport{Record: e.Record, State: VerdictClean, Deleted: true, Segments: []SegmentReport{}, keyAt: -1,
+				Why: "it was deleted, and not all of it is gone yet"})
+		}
 		return
 	}
 	r := &held{bits: *bits, keyLeaf: leaf, end: -1,
@@ -244,11 +248,14 @@ func (v *verifier) strays() {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if v.stopped != nil || !IsRecord(name) || v.chain.has(name, numberKey|numberUndone) ||
-			v.o.AcceptRecord != nil && !v.o.AcceptRecord(name) {
-			continue
+		switch {
+		case v.stopped != nil || !IsRecord(name) || v.chain.has(name, numberKey):
+		case v.o.AcceptRecord != nil && !v.o.AcceptRecord(name):
+		case v.chain.has(name, numberUndone):
+			v.rep.Undone = append(v.rep.Undone, name)
+		default:
+			v.emit(v.stray(name))
 		}
-		v.emit(v.stray(name))
 	}
 }
 
@@ -259,7 +266,7 @@ func (v *verifier) stray(name string) *RecordReport {
 	switch {
 	case v.o.InUse && (ahead == 0 || ahead == 1):
 		r.State, r.Why = VerdictOpen, "it was begun since the log was read"
-	case ahead == 0 && v.holdsNothing(name):
+	case ahead == 0 && !v.unsound && v.holdsNothing(name):
 		r.State, r.Why = v.unfinished(), "it was cut while it was begun, before anything was sealed"
 	default:
 		r.Why = "no leaf of the log names this record"

@@ -70,7 +70,8 @@ type Report struct {
 	Findings      []Finding         `json:"findings"`       // about the device as a whole
 	MoreFindings  int64             `json:"more_findings,omitempty"`
 	Records       []*RecordReport   `json:"records,omitempty"`
-	Limits        []string          `json:"limits"` // what this verification cannot know
+	Undone        []string          `json:"undone,omitempty"` // folders of records that were taken back: they are no records
+	Limits        []string          `json:"limits"`           // what this verification cannot know
 }
 
 // Head is a checkpoint that is worth keeping outside.

@@ -159,6 +159,9 @@ func (v *verifier) shortLog(newest *mark) {
 	v.rep.MissingLeaves = max(v.rep.MissingLeaves, gone)
 	f := Finding{State: VerdictTampered, Rule: "V12", File: logFile, Leaf: at(c.size()), Byte: at(c.bytes),
 		Text: fmt.Sprintf("at byte %d there is no whole leaf with a right CRC, and %s counts %d leaves more", c.bytes, newest.name, gone)}
+	if c.size() == 0 {
+		f.Text = fmt.Sprintf("%s, and %s counts %d leaves", v.noLeaf(), newest.name, gone)
+	}
 	if v.logSize < newest.LogBytes {
 		f.State = VerdictMissing
 		f.Text = fmt.Sprintf("%d leaves are missing: log.bin has %d bytes, and %s counts %d", gone, v.logSize, newest.name, newest.LogBytes)

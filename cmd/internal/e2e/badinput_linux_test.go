@@ -225,7 +225,7 @@ func TestBadInputOfTheOperator(t *testing.T) {
 		{"open nothing", []string{"open"}, 2, ""},
 		{"unknown flag", []string{"list", "--colour", b.vault()}, 2, "colour"},
 		{"unknown command", []string{"opne", b.vault()}, 2, "opne"},
-		{"verify later", []string{"verify", b.vault(), "--device-key", "x"}, 2, "later"},
+		{"verify garbage key", []string{"verify", b.vault(), "--device-key", wrong}, 1, "device.pub"},
 		{"export later", []string{"export", b.vault(), "--format", "csv", "-o", "x"}, 2, "later"},
 		{"report later", []string{"report", b.vault()}, 2, "later"},
 		{"retrieve later", []string{"retrieve", b.vault(), "-o", "x"}, 2, "later"},

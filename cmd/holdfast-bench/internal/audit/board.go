@@ -1,0 +1,123 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"time"
+
+	"holdfast/crypto/keys"
+	"holdfast/storage/segment"
+	"holdfast/storage/vault"
+)
+
+// board is a recorder without its process: the real vault on real files, under a clock that the
+// audit moves.
+type board struct {
+	device *keys.DeviceKey
+	secret ed25519.PrivateKey // of the device
+	crew   *crew
+	disk   *medium
+	dir    string // the vault
+	rng    *rand.ChaCha8
+	now    time.Duration
+	v      *vault.Vault
+}
+
+// flushEvery is the pause between two flushes of a board. A flush carries manyBytes for the first
+// seconds of a step, so that a closed segment has several chunks, and fewBytes later, so that the
+// vault stays small: it is verified more than a thousand times.
+const (
+	flushEvery          = time.Second
+	manyBytes, fewBytes = 15 << 10, 512
+	muchFor             = 12 * time.Second
+)
+
+// newBoard makes a board with an empty vault. The same seed gives the same device.
+func newBoard(dir string, seed uint64) (*board, error) {
+	b := &board{dir: dir, rng: randomFrom(seed)}
+	secret := make([]byte, ed25519.SeedSize)
+	if _, err := b.rng.Read(secret); err != nil {
+		return nil, err
+	}
+	var err error
+	if b.device, err = keys.NewDeviceKey(bytes.NewReader(secret)); err != nil {
+		return nil, err
+	}
+	b.secret = ed25519.NewKeyFromSeed(secret)
+	if b.crew, err = newCrew(); err != nil {
+		return nil, err
+	}
+	fsys, err := vault.NewOSFS(dir)
+	b.disk = &medium{FS: fsys}
+	return b, err
+}
+
+// start starts the recorder, after the kernel has run for a while.
+func (b *board) start(whenFull string) error {
+	b.now = 5 * time.Second
+	cfg, err := vaultConfig(b.disk, b.device, b.crew, b.rng, func() time.Duration { return b.now })
+	if err != nil {
+		return err
+	}
+	cfg.WhenFull, cfg.FlushArmed, cfg.FlushIdle = whenFull, flushEvery, flushEvery
+	b.v, err = vault.Open(cfg)
+	return err
+}
+
+// record goes on for a while in a record of the kind given, and begins it where another one or
+// none is open. Failures of the medium are met as the recorder meets them: the next flush.
+func (b *board) record(kind vault.Kind, last time.Duration) error {
+	b.v.SetArmed(kind == vault.Flight)
+	if b.v.Record().Kind != kind {
+		if err := b.v.Begin(kind, vault.RecordID{}); err != nil {
+			return fmt.Errorf("begin: %w", err)
+		}
+	}
+	for begin := b.now; b.now < begin+last; b.now += flushEvery {
+		size := manyBytes
+		if b.now >= begin+muchFor {
+			size = fewBytes
+		}
+		if err := b.block(size); err != nil {
+			return err
+		}
+		for b.v.Step() {
+		}
+	}
+	return nil
+}
+
+// block appends and flushes what arrived in a second.
+func (b *board) block(size int) error {
+	data := make([]byte, size)
+	if _, err := b.rng.Read(data); err != nil {
+		return err
+	}
+	if err := b.v.Append(&segment.Block{Meta: segment.Meta{Frames: 1}, Data: data}); err != nil {
+		return fmt.Errorf("append: %w", err)
+	}
+	err := b.v.Flush()
+	if err != nil {
+		err = b.v.Flush() // into a new segment
+	}
+	return err
+}
+
+// stop ends the recorder in good order.
+func (b *board) stop() error { return b.v.Close() }
+
+// cut ends it as a loss of power does.
+func (b *board) cut() { b.disk.kill() }
+
+// files reads the device's folder.
+func (b *board) files() (tree, error) { return readTree(filepath.Join(b.dir, b.device.ID())) }
+
+// errDay means that the vault did not record what the audit needs.
+var errDay = errors.New("audit: recording for the attack")
+
+// seconds is what a step of a day lasts.
+func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
