@@ -60,9 +60,11 @@ func (c *checked) undone(d vault.Device, record string) bool {
 	return slices.ContainsFunc(c.reports, func(r *custody.Report) bool { return r.Device == d.ID && slices.Contains(r.Undone, record) })
 }
 
-// empty tells that there is nothing to say but that there is nothing.
+// empty tells that there is nothing to say but that there is nothing: no log names a record, or
+// there is none.
 func (c *checked) empty() bool {
-	return len(c.absent) == 0 && exitCode(c.state()) == cli.OK
+	logged := slices.ContainsFunc(c.reports, func(r *custody.Report) bool { return r.Leaves > 0 })
+	return len(c.absent) == 0 && (!logged || exitCode(c.state()) == cli.OK)
 }
 
 // state is the worst that verification has found.

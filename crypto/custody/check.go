@@ -125,11 +125,21 @@ func (e *Lock) check() error {
 func (e *Recovered) check() error {
 	err := errors.Join(numbers(e.T), when(IsRecord(e.Record), errName), when(e.Files != nil, errEmpty))
 	for i, f := range e.Files {
-		_, _, ok := IsSegmentFile(f.Name)
-		err = errors.Join(err, when(ok, errName), numbers(f.Size), hashes(f.SHA256),
-			when(i == 0 || e.Files[i-1].Name < f.Name, errUnordered))
+		err = errors.Join(err, f.check(), when(i == 0 || e.Files[i-1].Name < f.Name, errUnordered))
 	}
 	return err
+}
+
+func (f *File) check() error {
+	_, closed, ok := IsSegmentFile(f.Name)
+	err := errors.Join(when(ok, errName), numbers(f.Size), hashes(f.SHA256))
+	switch {
+	case (f.SignedSize != nil) != (f.SignedSHA256 != nil), closed && f.SignedSize != nil: // only open forms have lines
+		return errors.Join(err, errWord)
+	case f.SignedSize == nil:
+		return err
+	}
+	return errors.Join(err, numbers(*f.SignedSize), hashes(f.SignedSHA256))
 }
 
 func (e *FlightKey) check() error {

@@ -87,14 +87,18 @@ type Lock struct {
 	T       int64  `json:"t"`
 }
 
-// File is a segment file as it was found.
+// File is a segment file as it was found: with size 0 where it was gone. The two signed fields,
+// both or none, are what the newest checkpoint that was found said of it in an open line.
 type File struct {
-	Name   string `json:"name"` // T000003.open.age
-	SHA256 []byte `json:"sha256"`
-	Size   int64  `json:"size"`
+	Name         string `json:"name"` // T000003.open.age
+	SHA256       []byte `json:"sha256"`
+	SignedSHA256 []byte `json:"signed_sha256,omitempty"` // of the first SignedSize bytes
+	SignedSize   *int64 `json:"signed_size,omitempty"`
+	Size         int64  `json:"size"`
 }
 
-// Recovered ends a record that was cut, and names the files of it that no leaf Closed names.
+// Recovered ends a record that was cut, and names the files of it that no leaf Closed names, and
+// those that a checkpoint named and that are not what it said.
 type Recovered struct {
 	Files  []File `json:"files"` // by name
 	Record string `json:"record"`

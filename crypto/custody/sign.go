@@ -12,7 +12,8 @@ import (
 // BootMessage is what the device key signs in a leaf Boot: format section 6.2. index is the
 // leaf's own, root that of the leaves before it.
 func BootMessage(device string, b *Boot, index int64, root tlog.Hash) []byte {
-	return fmt.Appendf(nil, "holdfast/v1 boot\n%s\n%d\n%d\n%d\n%s\n%s\n", device, b.Boot, b.T, index, root, base64.StdEncoding.EncodeToString(b.Key))
+	return fmt.Appendf(nil, "holdfast/v1 boot\n%s\n%d\n%d\n%d\n%s\n%d\n%d\n%s\n%s\n",
+		device, b.Boot, b.T, b.Signed, b.Slots, b.Torn, index, root, base64.StdEncoding.EncodeToString(b.Key))
 }
 
 // EpochMessage is what the key in force signs in a leaf Epoch.

@@ -54,9 +54,9 @@ func Verify(fsys fs.FS, o Options) (*Report, error) {
 		return v.report(), v.stopped
 	}
 	v.slots()
-	v.readme()
 	v.readLog()
 	v.settle()
+	v.readme()
 	v.gather()
 	v.strays()
 	return v.report(), v.stopped
@@ -181,9 +181,10 @@ func (v *verifier) nothing() bool {
 	return true
 }
 
-// readme compares README.txt (V14).
+// readme compares README.txt (V14). A cut in the first start of all may have kept it from being
+// written, as long as there is no leaf.
 func (v *verifier) readme() {
-	if len(v.o.Readme) == 0 {
+	if len(v.o.Readme) == 0 || v.chain.size() == 0 && !v.hasRecords() {
 		return
 	}
 	data, err := v.small(readme, maxSmall+len(v.o.Readme))

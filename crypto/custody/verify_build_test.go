@@ -229,12 +229,27 @@ func (b *built) recover(r string) {
 	files := []custody.File{}
 	for name, f := range b.files {
 		if s, ok := strings.CutPrefix(name, r+"/T"); ok && strings.HasSuffix(s, ".open.age") {
-			files = append(files, custody.File{Name: "T" + s, Size: int64(len(f.Data)), SHA256: digest(f.Data)})
+			files = append(files, b.signedAs(r, custody.File{Name: "T" + s, Size: int64(len(f.Data)), SHA256: digest(f.Data)}))
+		}
+	}
+	for _, o := range b.open {
+		if o.Record == r && b.files[r+"/"+o.Name] == nil {
+			files = append(files, b.signedAs(r, custody.File{Name: o.Name, SHA256: digest(nil)}))
 		}
 	}
 	slices.SortFunc(files, func(a, b custody.File) int { return strings.Compare(a.Name, b.Name) })
 	b.leaf(&custody.Recovered{Record: r, Files: files, T: b.tick(1000)})
 	b.dead(r)
+}
+
+// signedAs puts into f what the newest checkpoint says of it.
+func (b *built) signedAs(r string, f custody.File) custody.File {
+	for _, o := range b.open {
+		if o.Record == r && o.Name == f.Name {
+			f.SignedSize, f.SignedSHA256 = &o.Bytes, o.SHA256
+		}
+	}
+	return f
 }
 
 func (b *built) lost(why, r, s string) {

@@ -17,6 +17,7 @@ const (
 	numberDeleted      // a proven leaf X deleted stands
 	numberUndone       // leaf X undone stands
 	numberDoomed       // leaf X deleted stands, proven or not
+	numberTaken        // the second pass has come to its leaf K
 )
 
 // What the log says of a segment.

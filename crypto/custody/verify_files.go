@@ -103,11 +103,14 @@ func (v *verifier) segment(r *held, name string, h *heldSegment, files folder) {
 				v.form(r, h, file, files)
 			}
 		}
+		if inR(closed) {
+			files.pass(open) // which a start is about to remove
+		}
 	case h.bits&segmentRefused != 0 && gone:
 		r.rep.Segments = append(r.rep.Segments, SegmentReport{Name: name, State: v.covered(r, h, nil), Rule: "proven", Leaf: at(h.lost),
 			Why: "the medium, or policy, refused to keep it"})
 		files.pass(open)
-	case h.bits&(segmentOpened|segmentFailed) != 0:
+	case h.bits&(segmentOpened|segmentFailed) != 0, inR(closed), inR(open):
 		v.unclosed(r, h, closed, open, files)
 	}
 }
@@ -123,10 +126,10 @@ func (v *verifier) unclosed(r *held, h *heldSegment, closed, open string, files 
 		}
 		v.form(r, h, closed, files)
 		last := &r.rep.Segments[len(r.rep.Segments)-1]
-		last.Ignored = (files.has(open) || len(lines) > 0) && verdictRank[last.State] <= verdictRank[VerdictCut]
+		last.Ignored = (files.has(open) || len(lines) > 0) && (last.State == VerdictUnsigned || verdictRank[last.State] <= verdictRank[VerdictCut])
 	case files.has(open) || !files.has(closed):
 		v.form(r, h, open, files)
-		if r.end >= 0 {
+		if v.ended(r) {
 			return // a closed form beside it is named by nothing
 		}
 		if files.has(closed) {
@@ -144,9 +147,7 @@ func (v *verifier) unclosed(r *held, h *heldSegment, closed, open string, files 
 // claims collects what is said of a file.
 func (v *verifier) claims(r *held, h *heldSegment, file string) (all []claim) {
 	_, closed, _ := IsSegmentFile(file)
-	if c, ok := r.found[file]; ok {
-		all = append(all, c)
-	}
+	all = append(all, r.found[file]...)
 	if closed && h.bits&segmentClosed != 0 {
 		all = append(all, h.whole)
 	}

@@ -18,7 +18,7 @@ type held struct {
 	keyLeaf  int64
 	end      int64 // leaf Z or R; -1 none
 	segments [len(streams)][]heldSegment
-	found    map[string]claim // of leaf R, by file
+	found    map[string][]claim // of leaf R, by file
 }
 
 // heldSegment is what leaves say of a segment; a leaf's index is -1 where there is none.
@@ -106,9 +106,10 @@ func (g *gathering) take(l Leaf, leaf, offset int64) {
 func (g *gathering) begin(e *FlightKey, leaf, offset int64, hash tlog.Hash) {
 	v := g.v
 	bits := v.chain.state(e.Record)
-	if bits == nil || g.live[e.Record] != nil || v.o.AcceptRecord != nil && !v.o.AcceptRecord(e.Record) {
+	if bits == nil || *bits&numberTaken != 0 || v.o.AcceptRecord != nil && !v.o.AcceptRecord(e.Record) {
 		return
 	}
+	*bits |= numberTaken
 	gone := *bits&numberDeleted != 0
 	info, err := fs.Lstat(v.fsys, e.Record)
 	if gone {
@@ -209,9 +210,12 @@ func (g *gathering) end(record string, leaf int64, files []File) {
 		return
 	}
 	r.end = leaf
-	r.found = map[string]claim{}
+	r.found = map[string][]claim{}
 	for _, f := range files {
-		r.found[f.Name] = claim{f.Size, true, f.SHA256, leaf, "leaf R"}
+		r.found[f.Name] = []claim{{f.Size, true, f.SHA256, leaf, "leaf R"}}
+		if f.SignedSize != nil {
+			r.found[f.Name] = append(r.found[f.Name], claim{*f.SignedSize, false, f.SignedSHA256, leaf, "leaf R's checkpoint"})
+		}
 		// Its leaf O may have been lost in the cut: R names it all the same.
 		g.note(record, f.Name[:7], func(*heldSegment) {})
 	}

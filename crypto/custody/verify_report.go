@@ -139,7 +139,7 @@ func (v *verifier) limits() []string {
 		"What was written after the last head that somebody outside has seen can have been cut off together with its files.",
 		"The device key is a file on the board: whoever had it and this folder can have signed another history from the last outside head on.",
 		"The newest record, where it was cut, can have been extended or shortened behind its newest checkpoint by anybody who had the medium: its recipient is no secret.",
-		"What was changed in an open segment between a cut and the next start shows only until both checkpoints from before the cut are replaced.")
+		"Whoever had the medium between a cut and the next start can have added leaves behind the newest checkpoint, and that start signed them: leaf B says how many leaves were signed before it. The board believes the checkpoint that it finds.")
 	if n := v.chain.size() - v.chain.proven; n > 0 {
 		l = append(l, fmt.Sprintf("The last %d leaves are not covered by a signature.", n))
 	}

@@ -174,6 +174,34 @@ func TestRules(t *testing.T) {
 		}, f("tampered", "V13", "G00000001/T000001.open.age", -1, "has 65000 bytes")},
 		{"V13 open form changed", func(b *built) { b.start(); r := b.cut(); b.flip(r+"/T000001.open.age", 69_999) }, f("tampered", "V13", "G00000001/T000001.open.age", -1, "newest checkpoint")},
 		{"V13 R", func(b *built) { b.start(); r := b.cut(); b.start(); b.flip(r+"/T000001.open.age", 70_100) }, f("tampered", "V13", "G00000001/T000001.open.age", 5, "leaf R")},
+		{"V13 R, shortened before", func(b *built) {
+			b.start()
+			r := b.cut()
+			b.put(r+"/T000001.open.age", b.data(r + "/T000001.open.age")[:69_999])
+			b.start()
+		}, f("tampered", "V13", "G00000001/T000001.open.age", 5, "has 69999 bytes, and leaf R's checkpoint says 70000")},
+		{"V13 R, changed before", func(b *built) { b.start(); r := b.cut(); b.flip(r+"/T000001.open.age", 69_999); b.start() },
+			f("tampered", "V13", "G00000001/T000001.open.age", 5, "first 70000 bytes of T000001.open.age are not those that leaf R's checkpoint names")},
+		{"V13 R, gone before", func(b *built) { b.start(); r := b.cut(); delete(b.files, r+"/T000001.open.age"); b.start() },
+			f("missing", "V13", "G00000001/", 5, "not there")},
+		{"V13 R, put back as nothing", func(b *built) {
+			b.start()
+			r := b.cut()
+			delete(b.files, r+"/T000001.open.age")
+			b.start()
+			b.put(r+"/T000001.open.age", nil)
+		}, f("tampered", "V13", "G00000001/T000001.open.age", 5, "has 0 bytes")},
+		{"V13 R names nothing, and nothing is there", func(b *built) {
+			b.start()
+			r := b.begin('G')
+			b.segment(r, 70_000)
+			b.open = nil
+			delete(b.files, r+"/T000001.open.age")
+			b.start()
+		}, f("missing", "V13", "G00000001/", -1, "not there")},
+		{"V2 facts of a boot", func(b *built) { b.start(); b.edit(0, `"torn":0`, `"torn":1`) }, f("tampered", "V2", logName, 0, "not signed by the device key")},
+		{"V11 first slot torn", func(b *built) { b.start(); delete(b.files, "LOG/cp.B"); b.put("LOG/cp.A", b.bytes(512)) },
+			f("cut", "V11", "LOG/cp.A", -1, "one checkpoint is bad")},
 		{"V13 failed", func(b *built) {
 			b.start()
 			r := b.begin('G')

@@ -1,9 +1,6 @@
 package keys
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
@@ -145,19 +142,6 @@ func (r *Recipients) Mixed() bool {
 func (r *Recipients) Bypassed() bool {
 	pairs := len(r.pairs())
 	return pairs > 0 && pairs < len(r.locks)
-}
-
-// Fingerprints returns one fingerprint for each line of Strings: 32 hex digits of
-// HMAC-SHA-256 with salt as key. With a fresh salt for each flight they tell who can open it
-// to somebody who knows the recipients, and nothing to anybody else who lacks the salt.
-func (r *Recipients) Fingerprints(salt []byte) []string {
-	f := make([]string, len(r.locks))
-	for i, l := range r.locks {
-		m := hmac.New(sha256.New, salt)
-		io.WriteString(m, l.String())
-		f[i] = hex.EncodeToString(m.Sum(nil)[:16])
-	}
-	return f
 }
 
 // group returns the recipients that open a flight alone and are, or are not, post-quantum.

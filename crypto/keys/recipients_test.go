@@ -248,24 +248,6 @@ func TestParseRecipient(t *testing.T) {
 	}
 }
 
-func TestFingerprints(t *testing.T) {
-	c := newCrew(t)
-	rs := parse(t, c.hybrid, c.shell+" alice", c.classical+" + "+c.tag)
-	a, b := rs.Fingerprints([]byte("flight 1")), rs.Fingerprints([]byte("flight 2"))
-	if len(a) != rs.Count() || len(a[0]) != 32 {
-		t.Fatalf("fingerprints %q", a)
-	}
-	for i := range a {
-		if a[i] == b[i] || slices.Contains(a[i+1:], a[i]) {
-			t.Errorf("fingerprint %d is not its own: %q %q", i, a, b)
-		}
-	}
-	other := parse(t, c.shell+" somebody else").Fingerprints([]byte("flight 1"))
-	if other[0] != a[1] {
-		t.Errorf("an ssh comment changes the fingerprint")
-	}
-}
-
 func FuzzParseRecipients(f *testing.F) {
 	c := newCrew(f)
 	for _, s := range []string{c.classical, c.hybrid, c.shell + " alice", c.tag, c.tagPQ, c.classicalSecret, c.rsaLine, "# x\n\n"} {

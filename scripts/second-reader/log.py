@@ -90,9 +90,15 @@ def in_order(keys):
     return all(a < b for a, b in zip(keys, keys[1:]))
 
 
-def recovered_files(files):
+def recovered_file(file):
     shape = {"name": name(SEGMENT_FILE), "sha256": raw(32), "size": integer}
-    return (isinstance(files, list) and all(fits(f, shape) for f in files)
+    signed = {"name": lambda n: is_name(SEGMENT_FILE, n) and n.endswith(".open.age"),
+              "signed_sha256": raw(32), "signed_size": integer}
+    return fits(file, shape) or fits(file, {**shape, **signed})
+
+
+def recovered_files(files):
+    return (isinstance(files, list) and all(recovered_file(f) for f in files)
             and in_order([f["name"] for f in files]))
 
 
@@ -313,6 +319,7 @@ class Record:
         self.keys, self.pub = None, None
         self.segments = {}  # name: Segment
         self.files = {}     # of leaf R: name of a file: (size, sha256)
+        self.signed = {}    # of leaf R: name of a file: (signed_size, signed_sha256)
         self.ended = None   # index of Z or R
         self.recovered = self.undone = False
         self.deleted = None  # index of X deleted
@@ -378,7 +385,8 @@ class Log:
         self.snapshot()
 
     def message(self, what, leaf, *numbers):
-        lines = ["holdfast/v1 " + what, self.device, *numbers, leaf["t"], self.tree.size,
+        """Return what is signed in a B or E; numbers go before the leaf's own."""
+        lines = ["holdfast/v1 " + what, self.device, *numbers, self.tree.size,
                  b64(self.tree.root()), leaf["key"]]
         return "".join("%s\n" % line for line in lines).encode()
 
@@ -389,7 +397,8 @@ class Log:
             self.breach("V5", "%d leaves were gone" % (leaf["signed"] - self.tree.size), "missing")
         if leaf["slots"] == "bad":
             self.breach("V5", "both checkpoints were bad when this boot began")
-        message = self.message("boot", leaf, leaf["boot"])
+        facts = leaf["t"], leaf["signed"], leaf["slots"], leaf["torn"]
+        message = self.message("boot", leaf, leaf["boot"], *facts)
         signature = from_base64(leaf["sig"])
         self.trusted = bool(self.device_key) and signed_by(self.device_key, signature, message)
         if self.trusted:
@@ -403,14 +412,14 @@ class Log:
         self.key = from_base64(leaf["key"])
 
     def leaf_E(self, leaf):
-        good = self.key and signed_by(self.key, from_base64(leaf["sig"]),
-                                      self.message("epoch", leaf, leaf["boot"], leaf["epoch"]))
-        if not good:
+        message = self.message("epoch", leaf, leaf["boot"], leaf["epoch"], leaf["t"])
+        good = self.key and signed_by(self.key, from_base64(leaf["sig"]), message)
+        if not good and self.trusted:  # otherwise it was said where the chain broke
             self.breach("V3", "an epoch's signature is not right under the key in force")
-        elif leaf["boot"] != self.boot or leaf["epoch"] != self.epoch + 1:
+        if leaf["boot"] != self.boot or leaf["epoch"] != self.epoch + 1:
             self.breach("V3", "epoch %d of boot %d follows epoch %d of boot %d"
                         % (leaf["epoch"], leaf["boot"], self.epoch, self.boot))
-        elif leaf["t"] < self.began + leaf["epoch"] * EPOCH_USEC:
+        if leaf["t"] < self.began + leaf["epoch"] * EPOCH_USEC:
             self.breach("V3", "an epoch before its time")
         self.trusted = self.trusted and bool(good)
         if self.trusted:
@@ -429,6 +438,8 @@ class Log:
             r.ended = self.tree.size if r.ended is None else r.ended
             r.recovered = True
             r.files = {f["name"]: (f["size"], from_base64(f["sha256"])) for f in leaf["files"]}
+            r.signed = {f["name"]: (f["signed_size"], from_base64(f["signed_sha256"]))
+                        for f in leaf["files"] if "signed_size" in f}
 
     def leaf_K(self, leaf):
         if any(r.boot != self.boot and r.running() for r in self.records.values()):
@@ -449,11 +460,11 @@ class Log:
         return self.records[record]
 
     def running(self, leaf):
-        """Return the record of a leaf, and notes a breach where it is not running."""
+        """Return the record of a leaf; None, and a breach, where it is not running."""
         r = self.records.get(leaf["record"])
         if r is None or r.undone or r.ended is not None:
             self.breach("V7", "a leaf of %s, which is not running" % leaf["record"])
-            return None if r is None or r.undone else r
+            return None
         return r
 
     def number_segment(self, r, segment, begun):
@@ -549,7 +560,9 @@ class Log:
             wrong = ["time"]
         if not set(cp["deleting"]) <= s["deleted"]:
             wrong.append("deleting")
-        if wrong:
+        if not s["trusted"] and rule == "V16" and not wrong:
+            wrong = ["no right signature leads to its key"]
+        if wrong and (s["trusted"] or rule == "V16"):
             self.find(rule, "a checkpoint that is not of this log: " + ", ".join(wrong), file=file)
         if wrong or not s["trusted"]:
             return False

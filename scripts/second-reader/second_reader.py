@@ -26,8 +26,8 @@ sys.dont_write_bytecode = True  # before the modules beside this one
 
 import sealed  # noqa: E402
 from log import (  # noqa: E402
-    KEY_FILE, MAX_CHECKPOINT, RECORD, SEGMENT_FILE, Bad, Log, is_name, number, parse_checkpoint,
-    parse_device_key, read_leaves)
+    KEY_FILE, MAX_CHECKPOINT, RECORD, SEGMENT_FILE, Bad, Log, Segment, is_name, number,
+    parse_checkpoint, parse_device_key, read_leaves)
 
 ORDER = ["clean", "open", "cut", "damaged", "unsigned", "missing", "tampered"]
 EXIT = {"clean": 0, "open": 0, "cut": 3, "damaged": 3, "unsigned": 4, "missing": 4, "tampered": 4}
@@ -254,11 +254,13 @@ class Device:
             own = "open" if self.in_use and r.ended is None else "cut"
         states = [own, self.check_keys(r)]
         self.segments[r.name] = {}
+        for f in r.files:  # R names a segment also where its O was lost
+            r.segments.setdefault(f[:7], Segment(r.ended))
         for segment, s in sorted(r.segments.items(), key=lambda i: ("TVPAX".index(i[0][0]), i[0])):
             if s.begun is None or self.proven(s.gone):
                 continue
             self.segments[r.name][segment] = self.check_segment(r, segment, s, files, ended)
-        states += [self.strange_file(r, f, ended) for f in sorted(files)]
+        states += [self.strange_file(r, f, files, ended) for f in sorted(files)]
         states += [s["state"] for s in self.segments[r.name].values()]
         self.states[r.name] = worst(*states)
 
@@ -290,6 +292,8 @@ class Device:
         found = {"file": segment + ".open.age", "limit": None}
         named = {f: n for f, n in r.files.items() if f[:7] == segment}
         states = [self.compare("V13", r.name + "/" + f, *n) for f, n in named.items()]
+        states += [self.compare("V13", r.name + "/" + f, *n, part=True)
+                   for f, n in r.signed.items() if f[:7] == segment]
         covered = False
         if s.closed:
             states.append(self.compare("V13", r.name + "/" + segment + ".age", *s.closed[1:]))
@@ -325,10 +329,16 @@ class Device:
                                         file=r.name + "/" + form, record=r.name))
         return covered or bool(line)
 
-    def strange_file(self, r, file, ended):
+    def extra_close(self, r, file, files, ended):
+        """Tell a closed form that nothing names beside an open one, in a record that has ended."""
+        s, form = r.segments[file[:7]], file[:7] + ".open.age"
+        return (ended and file != form and file not in r.files and not s.closed
+                and s.gone is None and (form in files or form in r.files))
+
+    def strange_file(self, r, file, files, ended):
         """Judge a segment file that the log does not name."""
         segment = file[:7]
-        if segment in r.segments or file in r.files:
+        if segment in r.segments and not self.extra_close(r, file, files, ended):
             return ""
         highest = max((int(s[1:]) for s in r.segments if s[0] == segment[0]), default=0)
         if self.sound and not ended and int(segment[1:]) > highest and ".open" in file:

@@ -100,7 +100,7 @@ func faultRun(t testing.TB, n, many int, fault error) (ops int, err error) {
 func TestFailEverywhere(t *testing.T) {
 	ops, err := faultRun(t, 1<<30, 1, nil)
 	must(t, err)
-	step := 2
+	step := 3
 	switch {
 	case os.Getenv("HOLDFAST_LONG") != "":
 		step = 1

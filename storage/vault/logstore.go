@@ -46,6 +46,29 @@ func (f *found) named(record RecordID, segment string) bool {
 	return f.closed[key] || !f.unsure() && f.Newest != nil && !f.opened[key] && !f.lines[key]
 }
 
+// line returns what the newest checkpoint says of the open form of a segment; nil where nothing.
+func (f *found) line(record RecordID, segment string) *custody.OpenFile {
+	for _, l := range f.linesOf(record) {
+		if l.Name == segment+suffixOpen {
+			return &l
+		}
+	}
+	return nil
+}
+
+// linesOf lists what the newest checkpoint says of open forms of a record.
+func (f *found) linesOf(record RecordID) (lines []custody.OpenFile) {
+	if f.Newest == nil {
+		return nil
+	}
+	for _, l := range f.Newest.Open {
+		if l.Record == record.String() {
+			lines = append(lines, l)
+		}
+	}
+	return lines
+}
+
 // take notes what the leaves behind the newest checkpoint say.
 func (f *found) take(r io.Reader) {
 	f.opened, f.closed, f.lines = map[string]bool{}, map[string]bool{}, map[string]bool{}

@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"errors"
@@ -8,7 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"slices"
+	"strings"
 
 	"holdfast/crypto/custody"
 )
@@ -159,9 +162,10 @@ func (v *Vault) recoverRecord(id RecordID, st *found, left *leftovers) {
 	live := slices.Contains(st.Live, id.String())
 	entries, err := v.cfg.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) && live { // removed by hand: the log names it all the same
-		v.log.add(&custody.Recovered{Record: id.String(), Files: []custody.File{}})
+		v.log.add(&custody.Recovered{Record: id.String(), Files: gone(id, nil, st)})
 		return
 	}
+	listed := err == nil
 	v.cut = RecordID{}
 	all := segmentForms(entries)
 	if err == nil {
@@ -173,15 +177,21 @@ func (v *Vault) recoverRecord(id RecordID, st *found, left *leftovers) {
 		// not keep the board from making new ones.
 		v.event("recovery_failed", fmt.Sprintf("%s: %v", id, err))
 	}
+	var named []custody.File
 	if live {
-		v.log.add(v.recovered(id, all, st))
+		named = v.recovered(id, all, st)
+		if listed {
+			named = append(named, gone(id, all, st)...)
+		}
+		slices.SortFunc(named, func(a, b custody.File) int { return cmp.Compare(a.Name, b.Name) })
+		v.log.add(&custody.Recovered{Record: id.String(), Files: named})
 	}
 	cut := len(all) == 0
 	for key, f := range all {
 		cut = cut || f.open && !f.closed
 		switch {
 		case err != nil: // the closed form may not be durable
-		case f.open && f.closed:
+		case f.open && f.closed && !slices.ContainsFunc(named, func(n custody.File) bool { return n.Name == key+suffixOpen }):
 			left.add(dir, key+suffixOpen)
 		}
 		if f.tmp && (f.open || f.closed) {
@@ -193,18 +203,23 @@ func (v *Vault) recoverRecord(id RecordID, st *found, left *leftovers) {
 	}
 }
 
-// recovered is leaf R of a record: what stands of each segment that no leaf C names.
-func (v *Vault) recovered(id RecordID, all map[string]forms, st *found) *custody.Recovered {
+// recovered lists for leaf R of a record what stands of each segment that no leaf C names, and
+// what is not as the newest checkpoint said, whatever names it.
+func (v *Vault) recovered(id RecordID, all map[string]forms, st *found) []custody.File {
 	newest := map[byte]string{}
 	for key := range all {
 		newest[key[0]] = max(newest[key[0]], key)
 	}
-	r := &custody.Recovered{Record: id.String(), Files: []custody.File{}}
+	files := []custody.File{}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
-		f, name := all[key], key+suffixClosed
+		f, name, line := all[key], key+suffixClosed, st.line(id, key)
 		switch {
 		case !f.open && !f.closed:
 			continue
+		case f.open && f.closed && line != nil && st.named(id, key) && !v.holds(id, line):
+			name = key + suffixOpen // a leaf C that nothing signs does not excuse that
+		case !f.open && line != nil && !st.named(id, key):
+			continue // gone is what was signed; a closed form that no leaf names proves nothing
 		case !f.closed:
 			name = key + suffixOpen
 		case st.named(id, key) && (f.open || key[0] == 'T' || key != newest[key[0]]):
@@ -212,19 +227,48 @@ func (v *Vault) recovered(id RecordID, all map[string]forms, st *found) *custody
 			// no open form: the newest may stand without its leaf.
 			continue
 		}
-		size, sum, err := v.hash(v.path(id.String(), name))
+		size, sum, err := v.hash(v.path(id.String(), name), math.MaxInt64)
 		if err != nil {
 			v.event("recovery_failed", fmt.Sprintf("%s: %v", id, err))
 			continue
 		}
-		r.Files = append(r.Files, custody.File{Name: name, Size: size, SHA256: sum})
+		files = append(files, signedAs(custody.File{Name: name, Size: size, SHA256: sum}, line))
 	}
-	return r
+	return files
 }
 
-// hash returns size and SHA-256 of what is durable of a file. A first try that fails has lost what
-// was not; the second one finds what is left.
-func (v *Vault) hash(name string) (size int64, sum []byte, err error) {
+// gone lists the open forms that the newest checkpoint names and that are not there. Whatever the
+// recorder removes, it has signed before that it stands no more.
+func gone(id RecordID, all map[string]forms, st *found) []custody.File {
+	files := []custody.File{}
+	nothing := sha256.Sum256(nil)
+	for _, l := range st.linesOf(id) {
+		if key, ok := strings.CutSuffix(l.Name, suffixOpen); ok && !all[key].open {
+			files = append(files, signedAs(custody.File{Name: l.Name, SHA256: nothing[:]}, &l))
+		}
+	}
+	return files
+}
+
+// signedAs puts into f what a checkpoint says of it.
+func signedAs(f custody.File, line *custody.OpenFile) custody.File {
+	if line != nil && line.Name == f.Name {
+		size := line.Bytes
+		f.SignedSize, f.SignedSHA256 = &size, slices.Clone(line.SHA256)
+	}
+	return f
+}
+
+// holds tells that an open form begins with the bytes that a checkpoint names. What cannot be read
+// holds: there is nothing to say of it.
+func (v *Vault) holds(id RecordID, line *custody.OpenFile) bool {
+	size, sum, err := v.hash(v.path(id.String(), line.Name), line.Bytes)
+	return err != nil || size == line.Bytes && bytes.Equal(sum, line.SHA256)
+}
+
+// hash returns size and SHA-256 of what is durable of a file, or of its beginning. A first try
+// that fails has lost what was not; the second one finds what is left.
+func (v *Vault) hash(name string, limit int64) (size int64, sum []byte, err error) {
 	f, err := v.cfg.FS.OpenSynced(name)
 	if err != nil {
 		f, err = v.cfg.FS.OpenSynced(name)
@@ -233,7 +277,7 @@ func (v *Vault) hash(name string) (size int64, sum []byte, err error) {
 		return 0, nil, err
 	}
 	h := sha256.New()
-	size, err = io.Copy(h, f)
+	size, err = io.Copy(h, io.LimitReader(f, limit))
 	return size, h.Sum(nil), errors.Join(err, f.Close())
 }
 
@@ -242,7 +286,9 @@ type forms struct{ open, closed, tmp bool }
 // settleNames makes the names durable of what leaf R will name. After a kill, other than after a
 // cut, a name may be in memory only; and where its sync failed, another sync alone would have
 // nothing to write. So the name of a closed form whose open form is still there is made a second
-// time, but where leaf C names it: then it is durable, and must not be gone for a moment.
+// time, but where leaf C names it: then it is durable, and must not be gone for a moment. Where a
+// checkpoint names the open form, that is what counts, and the closed form, which anybody could
+// have made, becomes a half-written one again.
 func (v *Vault) settleNames(id RecordID, all map[string]forms, st *found, live bool) error {
 	if !live {
 		return nil // leaf Z or R stands: what it names was durable before
@@ -253,7 +299,14 @@ func (v *Vault) settleNames(id RecordID, all map[string]forms, st *found, live b
 			continue
 		}
 		closed, tmp := dir+"/"+key+suffixClosed, dir+"/"+key+suffixTmp
-		if err := errors.Join(v.cfg.FS.Rename(closed, tmp), v.cfg.FS.Rename(tmp, closed)); err != nil {
+		if err := v.cfg.FS.Rename(closed, tmp); err != nil {
+			return err
+		}
+		if st.line(id, key) != nil {
+			all[key] = forms{open: true, tmp: true}
+			continue
+		}
+		if err := v.cfg.FS.Rename(tmp, closed); err != nil {
 			return err
 		}
 	}

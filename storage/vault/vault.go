@@ -292,9 +292,9 @@ func (v *Vault) Flush() error {
 }
 
 // StepWithin is Step where a sync, as long as they took lately, fits into the time that is left
-// until the next flush; otherwise it does nothing.
+// until the next flush, or where none is due for a second; otherwise it does nothing.
 func (v *Vault) StepWithin(left time.Duration) (more bool) {
-	if left < v.slow {
+	if left < v.slow && left < time.Second {
 		return false
 	}
 	return v.Step()

@@ -376,12 +376,19 @@ func (b *board) flight(kind byte, recipients string, segments int) string {
 	return b.rec
 }
 
-// recover names what a cut left of the record, and ends it.
+// recover names what a cut left of the record, with what the last checkpoint said of it, and
+// ends it.
 func (b *board) recover(record string, names ...string) {
 	r := &custody.Recovered{Record: record, Files: []custody.File{}, T: b.t}
 	for _, n := range names {
 		p := b.files[record+"/"+n]
-		r.Files = append(r.Files, custody.File{Name: n, Size: int64(len(p)), SHA256: hash(p)})
+		f := custody.File{Name: n, Size: int64(len(p)), SHA256: hash(p)}
+		for _, o := range b.cp.Open {
+			if o.Record == record && o.Name == n {
+				f.SignedSize, f.SignedSHA256 = &o.Bytes, o.SHA256
+			}
+		}
+		r.Files = append(r.Files, f)
 	}
 	b.opened = nil
 	b.done(record)

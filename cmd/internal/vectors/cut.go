@@ -77,12 +77,42 @@ func cutOnes() []scenario {
 			b.flight('G', crew, 1)
 			return all(b)
 		}},
-		{"recovered-closed", "a cut after the closed form had its name; the second boot removed the open form and named the closed one", "cut", 3, "", func() *result {
+		{"recovered-signed", "a cut behind a flush that no checkpoint named; the second boot named all of the open form, and what was signed of it", "cut", 3, "", func() *result {
 			b, open := flying()
-			path := b.rec + "/" + open
-			b.files[path+".age"] = b.sealed(open)
-			delete(b.files, path+".open.age")
+			b.more(open, 7)
+			b.again(open + ".open.age")
+			b.flight('G', crew, 1)
+			return all(b)
+		}},
+		{"recovered-closed", "a cut after the closed form had its name, before any checkpoint named the open one; the second boot removed that and named the closed one", "cut", 3, "", func() *result {
+			b, open := flyingUnnamed()
+			b.files[b.rec+"/"+open+".age"] = b.sealed(open)
 			b.again(open + ".age")
+			return all(b)
+		}},
+		{"recovered-closed-both", "the same, and a second cut before the open form was removed", "cut", 3, "", func() *result {
+			b, open := flyingUnnamed()
+			path := b.rec + "/" + open
+			b.writeOpen(open)
+			b.files[path+".age"] = b.sealed(open)
+			b.again(open + ".age")
+			return all(b)
+		}},
+		{"recovered-set-aside", "a cut after the closed form had its name; the second boot named the open one, of which a checkpoint had spoken, and was cut before it removed the other", "cut", 3, "", func() *result {
+			b, open := flying()
+			b.files[b.rec+"/"+open+".age.tmp"] = b.sealed(open)
+			b.again(open + ".open.age")
+			return all(b)
+		}},
+		{"recovered-without-o", "a cut after the first flush of a segment, before its leaf O; the second boot named it", "cut", 3, "", func() *result {
+			b := started()
+			b.begin('F', crew)
+			b.segments++
+			b.header("T000001")
+			b.record("T000001", 5)
+			b.writeOpen("T000001")
+			b.opened = nil
+			b.again("T000001.open.age")
 			return all(b)
 		}},
 		{"recovered-pub", "a cut before flight.pub was synced: it is there with zero bytes", "cut", 3, "", func() *result {
@@ -117,6 +147,12 @@ func cutOnes() []scenario {
 			b.files[slot] = append(b.files[slot][:300:300], make([]byte, len(b.files[slot])-300)...)
 			return all(b)
 		}},
+		{"torn-first-slot", "power failed while the first checkpoint of all was written", "cut", 3, "V11", func() *result {
+			b := started()
+			delete(b.files, "LOG/cp.B")
+			b.files["LOG/cp.A"] = append(b.files["LOG/cp.A"][:100:100], make([]byte, 412)...)
+			return all(b)
+		}},
 		{"torn-leaf", "power failed while a leaf was written", "cut", 3, "V12", func() *result {
 			b := flown(1)
 			n := len(b.log)
@@ -134,6 +170,17 @@ func cutOnes() []scenario {
 			return all(b)
 		}},
 	}
+}
+
+// flyingUnnamed is a board whose flight has a closed segment and an open one that no checkpoint
+// names yet, with frames that are not on the medium.
+func flyingUnnamed() (b *board, open string) {
+	b = started()
+	b.begin('F', crew)
+	b.segment(5)
+	open = b.open()
+	b.record(open, 5)
+	return b, open
 }
 
 // again is a start after a cut, which names what the cut left of the record.

@@ -71,7 +71,7 @@ func TestMutations(t *testing.T) {
 	if len(rs) < 2 {
 		t.Skip("one reader has nothing to agree with")
 	}
-	rounds := 150
+	rounds := 80
 	if n, err := strconv.Atoi(os.Getenv("HOLDFAST_MUTATIONS")); err == nil {
 		rounds = n
 	}

@@ -201,13 +201,17 @@ func withKey(l custody.Leaf, key string) (custody.Leaf, error) {
 	if err != nil {
 		return l, err
 	}
-	m[key] = change(m[key])
+	if key == "slots" { // none is also a word of grade, which has others
+		m[key] = map[bool]string{true: custody.SlotsTorn, false: custody.SlotsGood}[m[key] == custody.SlotsGood]
+	} else {
+		m[key] = change(m[key])
+	}
 	body, err := json.Marshal(m)
 	return custody.Leaf{Kind: l.Kind, Body: body}, err
 }
 
 // ownSignature are the keys that the signature within a leaf covers, or that hold it.
-var ownSignature = map[custody.Kind][]string{custody.KindBoot: {"boot", "key", "sig", "t"}, custody.KindEpoch: {"boot", "epoch", "key", "sig", "t"}}
+var ownSignature = map[custody.Kind][]string{custody.KindBoot: {"boot", "key", "sig", "signed", "slots", "t", "torn"}, custody.KindEpoch: {"boot", "epoch", "key", "sig", "t"}}
 
 // edits changes each key of a leaf of each kind, three times: with the CRC repaired; with
 // checkpoints whose tree is right and whose signature is not; with checkpoints that a key of the
