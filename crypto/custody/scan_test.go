@@ -4,10 +4,8 @@ package custody_test
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/rand"
 	"crypto/sha512"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +21,7 @@ import (
 	"time"
 
 	"holdfast/crypto/custody"
+	"holdfast/crypto/internal/memscan"
 )
 
 // The memory scan looks for keys in another process: the child runs through epochs and waits,
@@ -51,14 +50,14 @@ func TestEpochKeysWiped(t *testing.T) {
 	current := seeds[len(seeds)-1]
 	past := seeds[:len(seeds)-1]
 
-	s := &secretSearch{wanted: map[uint64][][]byte{}, seen: map[string]bool{}}
-	s.want(left)
+	wanted := [][]byte{left}
 	for _, seed := range seeds {
 		for _, form := range keyForms(seed) {
-			s.want(form.bytes)
+			wanted = append(wanted, form.bytes)
 		}
 	}
-	scanned, err := s.process(pid)
+	s := memscan.New(wanted...)
+	scanned, err := s.Process(pid)
 	if errors.Is(err, os.ErrPermission) {
 		t.Skipf("this system does not let a process read the memory of its child: %v", err)
 	}
@@ -66,17 +65,17 @@ func TestEpochKeysWiped(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("searched %d MiB for %d keys of past epochs", scanned>>20, len(past))
-	if !s.seen[string(left)] {
+	if !s.Found(left) {
 		t.Error("control: the value left in memory on purpose was not found")
 	}
 	for _, form := range keyForms(current) {
-		if !s.seen[string(form.bytes)] {
+		if !s.Found(form.bytes) {
 			t.Errorf("control: the %s of the key in force was not found", form.name)
 		}
 	}
 	for i, seed := range past {
 		for _, form := range keyForms(seed) {
-			if s.seen[string(form.bytes)] {
+			if s.Found(form.bytes) {
 				t.Errorf("key %d of %d: its %s is still in memory", i, len(past), form.name)
 			}
 		}
@@ -213,78 +212,4 @@ func readInverted(t *testing.T, name string) (values [][]byte) {
 		values = append(values, inverted(p))
 	}
 	return values
-}
-
-// secretSearch finds any of many values of 32 bytes in one pass over memory.
-type secretSearch struct {
-	first  [1 << 16]bool // first two bytes
-	wanted map[uint64][][]byte
-	seen   map[string]bool
-}
-
-func (s *secretSearch) want(value []byte) {
-	s.first[binary.LittleEndian.Uint16(value)] = true
-	h := binary.LittleEndian.Uint64(value)
-	s.wanted[h] = append(s.wanted[h], value)
-}
-
-// scan looks at each position of b. It has its own memory, and would take most of a run under
-// the race detector.
-//
-//go:norace
-func (s *secretSearch) scan(b []byte) {
-	for i := 0; i+8 <= len(b); i++ {
-		if !s.first[uint16(b[i])|uint16(b[i+1])<<8] {
-			continue
-		}
-		for _, v := range s.wanted[binary.LittleEndian.Uint64(b[i:])] {
-			if bytes.HasPrefix(b[i:], v) {
-				s.seen[string(v)] = true
-			}
-		}
-	}
-}
-
-// process scans every mapping of a process that it may write, and returns the bytes read.
-func (s *secretSearch) process(pid int) (scanned int64, err error) {
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		return 0, err
-	}
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	if err != nil {
-		return 0, err
-	}
-	defer mem.Close()
-	for line := range strings.Lines(string(maps)) {
-		var from, to uint64
-		var perms string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &perms); err != nil {
-			return scanned, fmt.Errorf("parse %q: %w", line, err)
-		}
-		if !strings.HasPrefix(perms, "rw") || strings.Contains(line, "[vvar") {
-			continue
-		}
-		n, err := s.mapping(mem, int64(from), int64(to))
-		scanned += n
-		if err != nil {
-			return scanned, err
-		}
-	}
-	return scanned, nil
-}
-
-// mapping scans one mapping, in pieces that overlap by a value.
-func (s *secretSearch) mapping(mem io.ReaderAt, from, to int64) (scanned int64, err error) {
-	const piece, overlap = 4 << 20, 32
-	buf := make([]byte, piece+overlap)
-	for off := from; off < to; off += piece {
-		n, err := mem.ReadAt(buf[:min(int64(len(buf)), to-off)], off)
-		s.scan(buf[:n])
-		scanned += int64(n)
-		if err != nil && n == 0 {
-			return scanned, fmt.Errorf("read memory at %x: %w", off, err)
-		}
-	}
-	return scanned, nil
 }

@@ -396,21 +396,22 @@ func TestHead(t *testing.T) {
 	early := b.data("LOG/cp.A")
 	b.record('F', 1)
 	late := b.sign(b.last)
-	for name, tt := range map[string]struct {
+	for _, tt := range []struct { // in this order: the last one changes the vault
+		name  string
 		head  []byte
 		spoil func()
 		want  custody.Finding
 	}{
-		"an early one": {early, func() {}, custody.Finding{State: custody.VerdictClean}},
-		"the newest":   {late, func() {}, custody.Finding{State: custody.VerdictClean}},
-		"rolled back": {late, func() {
+		{"an early one", early, func() {}, custody.Finding{State: custody.VerdictClean}},
+		{"the newest", late, func() {}, custody.Finding{State: custody.VerdictClean}},
+		{"rolled back", late, func() {
 			b.put(logName, b.log[:b.offsets[6]])
 			b.put("LOG/cp.A", early)
 			b.put("LOG/cp.B", early)
 			b.drop("F00000002")
 		}, f("missing", "V16", logName, 6, "4 leaves are missing")},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			tt.spoil()
 			r := b.verify(func(o *custody.Options) { o.Head = tt.head })
 			if tt.want.State == custody.VerdictClean {

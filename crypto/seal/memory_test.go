@@ -8,7 +8,6 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 
 	"filippo.io/age"
 
+	"holdfast/crypto/internal/memscan"
 	"holdfast/crypto/seal"
 )
 
@@ -57,8 +57,8 @@ func TestMemoryScan(t *testing.T) {
 	}
 	slices.Reverse(left)
 
-	s := newKeySearch(slices.Concat(closed, open, [][]byte{left}))
-	scanned, err := s.process(pid)
+	s := memscan.New(slices.Concat(closed, open, [][]byte{left})...)
+	scanned, err := s.Process(pid)
 	if errors.Is(err, os.ErrPermission) {
 		t.Skipf("this system does not let a process read the memory of its child: %v", err)
 	}
@@ -66,14 +66,14 @@ func TestMemoryScan(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("searched %d MiB for %d keys of %d closed segments", scanned>>20, len(closed), scanSegments)
-	if !s.found(left) {
+	if !s.Found(left) {
 		t.Error("control: the value left in memory on purpose was not found")
 	}
-	if !s.found(open[1]) {
+	if !s.Found(open[1]) {
 		t.Error("control: the payload key of the open segment was not found")
 	}
 	for i, k := range closed {
-		if s.found(k) {
+		if s.Found(k) {
 			t.Errorf("segment %d: %s is still in memory", i/2, [2]string{"file key", "payload key"}[i%2])
 		}
 	}
@@ -215,84 +215,4 @@ func keysOf(t *testing.T, name string, id age.Identity) [][]byte {
 		t.Fatal(err)
 	}
 	return [][]byte{fileKey, payloadKey}
-}
-
-// keySearch finds any of many keys in one pass over memory.
-type keySearch struct {
-	first [1 << 16]bool // first two bytes of a key
-	keys  map[uint64][][]byte
-	seen  map[string]bool
-}
-
-func newKeySearch(keys [][]byte) *keySearch {
-	s := &keySearch{keys: make(map[uint64][][]byte), seen: make(map[string]bool)}
-	for _, k := range keys {
-		s.first[binary.LittleEndian.Uint16(k)] = true
-		h := binary.LittleEndian.Uint64(k)
-		s.keys[h] = append(s.keys[h], k)
-	}
-	return s
-}
-
-func (s *keySearch) found(key []byte) bool { return s.seen[string(key)] }
-
-// scan looks at each position of b. It has its own memory, and would take most of a run
-// under the race detector.
-//
-//go:norace
-func (s *keySearch) scan(b []byte) {
-	for i := 0; i+8 <= len(b); i++ {
-		if !s.first[uint16(b[i])|uint16(b[i+1])<<8] {
-			continue
-		}
-		for _, k := range s.keys[binary.LittleEndian.Uint64(b[i:])] {
-			if bytes.HasPrefix(b[i:], k) {
-				s.seen[string(k)] = true
-			}
-		}
-	}
-}
-
-// process scans every mapping of a process that it may write, and returns the bytes read.
-func (s *keySearch) process(pid int) (scanned int64, err error) {
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		return 0, err
-	}
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	if err != nil {
-		return 0, err
-	}
-	defer mem.Close()
-	for line := range strings.Lines(string(maps)) {
-		var from, to uint64
-		var perms string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &perms); err != nil {
-			return scanned, fmt.Errorf("parse %q: %w", line, err)
-		}
-		if !strings.HasPrefix(perms, "rw") || strings.Contains(line, "[vvar") {
-			continue
-		}
-		n, err := s.mapping(mem, int64(from), int64(to))
-		scanned += n
-		if err != nil {
-			return scanned, err
-		}
-	}
-	return scanned, nil
-}
-
-// mapping scans one mapping, in pieces that overlap by the longest key.
-func (s *keySearch) mapping(mem io.ReaderAt, from, to int64) (scanned int64, err error) {
-	const piece, overlap = 4 << 20, 32
-	buf := make([]byte, piece+overlap)
-	for off := from; off < to; off += piece {
-		n, err := mem.ReadAt(buf[:min(int64(len(buf)), to-off)], off)
-		s.scan(buf[:n])
-		scanned += int64(n)
-		if err != nil && n == 0 {
-			return scanned, fmt.Errorf("read memory at %x: %w", off, err)
-		}
-	}
-	return scanned, nil
 }

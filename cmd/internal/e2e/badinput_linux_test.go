@@ -273,7 +273,7 @@ func TestBadUsageOfTheOthers(t *testing.T) {
 		{"vehicle without pty", "holdfast-bench", []string{"vehicle"}, 2, "pty"},
 		{"vehicle unknown stack", "holdfast-bench", []string{"vehicle", "--pty", line, "--stack", "inav"}, 2, "inav"},
 		{"demo not empty", "holdfast-bench", []string{"demo", "-o", b.dir}, 1, "not empty"},
-		{"audit later", "holdfast-bench", []string{"audit", "--quick"}, 2, "later"},
+		{"audit later", "holdfast-bench", []string{"audit", "--network"}, 2, "not built yet"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			wantRefusal(t, run(t, tc.program, tc.args...), tc.code, tc.words)
