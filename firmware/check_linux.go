@@ -154,7 +154,8 @@ func DataMap(cfg *config.Config) []DataFlow {
 	return append(flows,
 		DataFlow{"in", "recipients (public)", cfg.Vault.Recipients, "text"},
 		DataFlow{"kept", "telemetry, noise, events", cfg.Vault.Path, "age files, sealed for the recipients; no key to open them is on the board"},
-		DataFlow{"kept", "device key (names and later signs for this board; opens nothing)", cfg.Vault.DeviceKey, "file, mode 0600"},
+		DataFlow{"kept", "public log (counters, sizes, hashes, times since boot; no place, date or name)", filepath.Join(cfg.Vault.Path, "*", "LOG"), "signed, in clear"},
+		DataFlow{"kept", "device key (names this board and signs for it; opens nothing)", cfg.Vault.DeviceKey, "file, mode 0600"},
 		DataFlow{"kept", "health (counts and states; no position, no key)", cfg.Status.File, "JSON, in clear"},
 		DataFlow{"out", "network", "none", "no code of this program sends; bench endpoints are loopback only"},
 	)
