@@ -19,12 +19,12 @@ trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 echo "get   $package"
 (cd "$work" && apt-get download -qq "$package" 2>/dev/null) || fail "apt-get download $package did not work"
-dpkg-deb -x "$work"/*.deb "$work/root"
+dpkg-deb -x "$work"/*.deb "$work/unpacked"
 mkdir -p "$out/modules"
 # In the order in which they need each other; ext4 is built in.
 for module in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk; do
-    find "$work/root" -name "$module.ko" -exec cp {} "$out/modules/" \;
+    find "$work/unpacked" -name "$module.ko" -exec cp {} "$out/modules/" \;
     [ -s "$out/modules/$module.ko" ] || fail "$package has no module $module.ko"
     echo "$module.ko"
 done >"$out/modules/order"
-cp "$work"/root/boot/vmlinuz-* "$out/vmlinuz"
+cp "$work"/unpacked/boot/vmlinuz-* "$out/vmlinuz"
