@@ -1,0 +1,2 @@
+// Package netlock closes every network way out of a board.
+package netlock
