@@ -18,7 +18,7 @@ import (
 
 // CheckRow is one line of `holdfastd check`.
 type CheckRow struct {
-	What   string `json:"what"` // config, board, uart, keys, storage, lock
+	What   string `json:"what"` // config, board, uart, keys, storage, lock, and a layer of the lock each
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"` // what was found, or what to do
 }
@@ -29,7 +29,8 @@ func Check(cfg *config.Config) []CheckRow {
 	for _, l := range cfg.Link {
 		rows = append(rows, checkLink(l))
 	}
-	return append(rows, checkKeys(cfg), checkStorage(cfg), checkLock(cfg))
+	rows = append(rows, checkKeys(cfg), checkStorage(cfg))
+	return append(rows, checkLock(cfg)...)
 }
 
 func checkBoard(cfg *config.Config) CheckRow {
@@ -130,13 +131,6 @@ func checkStorage(cfg *config.Config) CheckRow {
 	return CheckRow{"storage", true, fmt.Sprintf("%s: %d MiB free", cfg.Vault.Path, free>>20)}
 }
 
-func checkLock(cfg *config.Config) CheckRow {
-	if cfg.Bench() {
-		return CheckRow{"lock", true, "bench mode: this process may use loopback only, the host is not locked, every record says so"}
-	}
-	return CheckRow{"lock", false, ErrNotLocked.Error()}
-}
-
 // DataFlow is one way data takes, as `holdfastd check --data-map` lists it.
 type DataFlow struct {
 	Direction string `json:"direction"` // in, out, kept
@@ -147,7 +141,7 @@ type DataFlow struct {
 
 // DataMap lists every file and stream that the configuration makes the board read or write.
 func DataMap(cfg *config.Config) []DataFlow {
-	var flows []DataFlow
+	flows := lockFlows(cfg)
 	for _, l := range cfg.Link {
 		flows = append(flows, DataFlow{"in", "MAVLink from link " + l.Name, l.Device, "read only, nothing is sent"})
 	}
@@ -157,6 +151,5 @@ func DataMap(cfg *config.Config) []DataFlow {
 		DataFlow{"kept", "public log (counters, sizes, hashes, times since boot; no place, date or name)", filepath.Join(cfg.Vault.Path, "*", "LOG"), "signed, in clear"},
 		DataFlow{"kept", "device key (names this board and signs for it; opens nothing)", cfg.Vault.DeviceKey, "file, mode 0600"},
 		DataFlow{"kept", "health (counts and states; no position, no key)", cfg.Status.File, "JSON, in clear"},
-		DataFlow{"out", "network", "none", "no code of this program sends; bench endpoints are loopback only"},
 	)
 }

@@ -49,21 +49,26 @@ func Record(ctx context.Context, o Options) error {
 	if !cfg.Bench() {
 		return ErrNotLocked
 	}
+	notes, settle, err := confineRecorder(cfg, o.KeyCommand[0])
+	if err != nil {
+		return err
+	}
 	rs, err := Recipients(cfg)
 	if err != nil {
 		return err
 	}
-	// From here on the process may only do what the bench needs; the key child inherits it.
-	notes := benchRestrict(cfg)
 	notes = append(notes, lockMemory()...)
 	newKey := ahead(keyMaker(o.KeyCommand, rs))
 	v, err := openVault(cfg, o, notes, newKey)
 	if err != nil {
 		return err
 	}
+	if err := settle(); err != nil {
+		return errors.Join(err, v.Close())
+	}
 	r := recorder.New(recorder.Config{
 		Links: links(cfg), OpenLink: link.Open, Vault: v, ArmedOnly: cfg.Vault.Record == config.RecordArmed,
-		Now: sinceBoot(), Host: hostClock, Pause: pause, Log: o.Log,
+		Now: sinceBoot(), Host: hostClock, Guard: runFolder(cfg, v.DeviceID()), Pause: pause, Log: o.Log,
 	})
 	return errors.Join(runWithStatus(ctx, o, r), v.Close())
 }
@@ -96,7 +101,7 @@ func runWithStatus(ctx context.Context, o Options, r *recorder.Recorder) error {
 }
 
 func report(s recorder.Snapshot) status.Report {
-	return status.Report{State: s.State, Lock: "bench", Grade: "none", Armed: s.Armed, Record: s.Record, Frames: s.Frames, Bytes: s.Bytes,
+	return status.Report{State: s.State, Lock: s.Lock, Grade: s.Grade, Armed: s.Armed, Record: s.Record, Frames: s.Frames, Bytes: s.Bytes,
 		Gaps: s.Gaps, NoiseBytes: s.Noise, RingDrops: s.Drops, VaultFree: s.Free, LastError: s.LastError}
 }
 
@@ -177,7 +182,8 @@ func openVault(cfg *config.Config, o Options, notes []segment.Note, newKey func(
 }
 
 func header(cfg *config.Config, version string, notes []segment.Note) segment.Header {
-	h := segment.Header{Boot: bootID(), Version: version, Lock: "bench", Grade: "none", Board: cfg.Board.Profile, Notes: notes}
+	h := segment.Header{Boot: bootID(), Version: version, Board: cfg.Board.Profile, Notes: notes}
+	h.Lock, h.Grade = lockAtStart(cfg)
 	for _, l := range cfg.Link {
 		h.Links = append(h.Links, segment.Link{Name: l.Name, Device: l.Device, Baud: l.Baud})
 	}

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/crypto/custody"
 	"holdfast/crypto/keys"
+	"holdfast/firmware/confine"
 	"holdfast/storage/vault"
 )
 
@@ -38,6 +39,9 @@ func FlightKeyChild(in io.Reader, out io.Writer) error {
 	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	if err := confine.KeyChild(); err != nil {
+		return err
+	}
 	rs, err := keys.ParseRecipients(in)
 	if err != nil {
 		return err

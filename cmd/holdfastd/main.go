@@ -26,8 +26,7 @@ that only the operator holds. It sends nothing.
 
 Exit status: 0 ended in good order (also after SIGINT or SIGTERM), 1 error, 2 wrong usage.`,
 	}
-	root.AddCommand(runCommand(), recordCommand(), checkCommand(), versionCommand(), keyCommand(),
-		cli.Later("lockdown", "Close every network way out of the board (the guard)"))
+	root.AddCommand(runCommand(), lockdownCommand(), recordCommand(), checkCommand(), versionCommand(), keyCommand())
 	os.Exit(cli.Main(root, cli.InterruptedAs(cli.OK)))
 }
 
@@ -58,20 +57,40 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if !cfg.Bench() {
-			return firmware.ErrNotLocked
-		}
 		self, err := os.Executable()
 		if err != nil {
 			return err
 		}
 		firmware.Restrict(cfg)
-		err = firmware.Supervise(cmd.Context(), []string{self, "record", "--config", *path}, log())
+		part := func(name string) []string { return []string{self, name, "--config", *path} }
+		err = firmware.Run(cmd.Context(), cfg, part("lockdown"), part("record"), log())
 		var exit *firmware.ExitError
 		if errors.As(err, &exit) {
 			return &cli.ExitError{Code: exit.Code} // the part has said why
 		}
 		return err
+	}
+	return cmd
+}
+
+func lockdownCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "lockdown", Short: "Close every network way out of the board, and keep it closed (the guard)", Args: cobra.NoArgs,
+		Long: `lockdown is the guard: it closes every network way out of the board, checks each layer once
+a second, sets right what was changed, and notes who tried to send. It needs root. It acts on
+the whole machine only where that is a known board, or where holdfast-guard.service started
+it; in a network namespace it acts on that one alone.
+
+The lock stays when the guard ends. It opens for a ticket that an operator signed
+(holdfast ticket), for the interfaces and the span that the ticket names, after recording has
+stopped; there is no other way.`}
+	path := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		debug.SetGCPercent(50)
+		return firmware.Guard(cmd.Context(), firmware.Options{Config: cfg, Version: version(), Log: log()})
 	}
 	return cmd
 }

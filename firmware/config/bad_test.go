@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -48,8 +49,7 @@ var badFiles = []struct {
 	{"share", smallest + "[[share]]\nname = \"ros\"\n", config.ErrLater, "[[share]] on line 4 arrives with a later release"},
 	{"camera", smallest + "[[camera]]\n", config.ErrLater, "[[camera]] on line 4 arrives with a later release"},
 	{"policy", smallest + "[policy]\nx = 1\n", config.ErrLater, "[policy] on line 4 arrives with a later release"},
-	{"usb", smallest + "[usb]\n", config.ErrLater, "[usb] on line 4 arrives with a later release"},
-	{"usb inline", "usb = {}\n" + smallest, config.ErrLater, "usb on line 1 arrives with a later release"},
+	{"policy inline", "policy = {}\n" + smallest, config.ErrLater, "policy on line 1 arrives with a later release"},
 
 	{"one bracket", "[link]\nname = \"fc\"\n", config.ErrValue, "link on line 1: is written [[link]]"},
 	{"two brackets", "[[vault]]\n", config.ErrValue, "vault on line 1: is written [vault]"},
@@ -89,6 +89,7 @@ var badFiles = []struct {
 	{"device empty", "[[link]]\nname = \"fc\"\ndevice = \"\"\n", config.ErrValue, "link.device on line 3: must not be empty"},
 
 	{"tcp while locked", link("tcp:127.0.0.1:5760"), config.ErrValue, "link.device on line 3: \"tcp:127.0.0.1:5760\" is for the bench; it needs lock.mode = \"bench\""},
+	{"udp while locked", link("udp:127.0.0.1:14550"), config.ErrValue, "link.device on line 3: \"udp:127.0.0.1:14550\" is for the bench; it needs lock.mode = \"bench\""},
 	{"file while locked", link("file:x"), config.ErrValue, "link.device on line 3: \"file:/d/x\" is for the bench; it needs lock.mode = \"bench\""},
 	{"name of a host", link("tcp:localhost:5760") + bench, config.ErrValue, "link.device on line 3: \"localhost:5760\" is no IP address with a port, such as 127.0.0.1:5760"},
 	{"no port", link("tcp:127.0.0.1") + bench, config.ErrValue, "link.device on line 3: \"127.0.0.1\" is no IP address with a port, such as 127.0.0.1:5760"},
@@ -110,7 +111,50 @@ var badFiles = []struct {
 	{"status over the key", smallest + "[status]\nfile = \"device.key\"\n", config.ErrValue, "status.file on line 5: \"/d/device.key\" is the path of vault.device_key too"},
 	{"recipients over the vault", smallest + "[vault]\nrecipients = \"vault/\"\n", config.ErrValue, "vault.recipients on line 5: \"/d/vault\" is the path of vault.path too"},
 	{"zero byte in a path", smallest + "[vault]\npath = \"a\\u0000b\"\n", config.ErrValue, "vault.path on line 5: \"/d/a\\x00b\" holds a control character"},
+	{"run inside the vault", smallest + "[lock]\nrun = \"vault/run\"\n", config.ErrValue, "lock.run on line 5: \"/d/vault/run\" lies inside vault.path \"/d/vault\""},
+	{"ticket inside the vault", smallest + "[lock]\nticket = \"vault/t\"\n", config.ErrValue, "lock.ticket on line 5: \"/d/vault/t\" lies inside vault.path \"/d/vault\""},
+	{"signers inside the vault", smallest + "[lock]\nsigners = \"vault/s\"\n", config.ErrValue, "lock.signers on line 5: \"/d/vault/s\" lies inside vault.path \"/d/vault\""},
+	{"used numbers inside the vault", smallest + "[lock]\nused_numbers = \"vault/n\"\n", config.ErrValue, "lock.used_numbers on line 5: \"/d/vault/n\" lies inside vault.path \"/d/vault\""},
+	{"used numbers over the key", smallest + "[lock]\nused_numbers = \"device.key\"\n", config.ErrValue, "lock.used_numbers on line 5: \"/d/device.key\" is the path of vault.device_key too"},
+	{"ticket over the signers", smallest + "[lock]\nticket = \"t\"\nsigners = \"./t\"\n", config.ErrValue, "lock.signers on line 6: \"/d/t\" is the path of lock.ticket too"},
+	{"used numbers in memory", smallest + "[lock]\nused_numbers = \"/run/holdfast/n\"\n", config.ErrValue, "lock.used_numbers on line 5: \"/run/holdfast/n\" lies inside lock.run \"/run/holdfast\", which is gone with the power"},
+	{"vault in memory", smallest + "[vault]\npath = \"/run/holdfast/v\"\n", config.ErrValue, "vault.path on line 5: \"/run/holdfast/v\" lies inside lock.run \"/run/holdfast\", which is gone with the power"},
+	{"key in memory", smallest + "[lock]\nrun = \".\"\n[vault]\npath = \"/v\"\n", config.ErrValue, "vault.device_key: \"/d/device.key\" lies inside lock.run \"/d\", which is gone with the power"},
+	{"run is the vault", smallest + "[lock]\nrun = \"vault\"\n", config.ErrValue, "lock.run on line 5: \"/d/vault\" lies inside vault.path \"/d/vault\""},
+	{"empty run", smallest + "[lock]\nrun = \"\"\n", config.ErrValue, "lock.run on line 5: must not be empty"},
+	{"unknown key of the lock", smallest + "[lock]\nused-numbers = \"x\"\n", config.ErrUnknownKey, "unknown key lock.used-numbers on line 5"},
+	{"number as a path", smallest + "[lock]\nticket = 1\n", config.ErrValue, "lock.ticket on line 5: must be a text in quotes"},
+
+	{"usb as a list of tables", smallest + "[[usb]]\n", config.ErrValue, "usb on line 4: is written [usb]"},
+	{"unknown key of usb", smallest + "[usb]\ndeny = []\n", config.ErrUnknownKey, "unknown key usb.deny on line 5"},
+	{"usb text", usb(`"* 0403:6001"`), config.ErrValue, usbForm},
+	{"usb number", usb(`[1]`), config.ErrValue, usbForm},
+	{"usb list in a list", usb(`[["* 0403:6001"]]`), config.ErrValue, usbForm},
+	{"usb table", usb(`{port = "*"}`), config.ErrValue, usbForm},
+	{"usb empty", usb(`[""]`), config.ErrValue, usbRefused(`""`, 5)},
+	{"usb without port", usb(`["0403:6001"]`), config.ErrValue, usbRefused(`"0403:6001"`, 5)},
+	{"usb without product", usb(`["* 0403"]`), config.ErrValue, usbRefused(`"* 0403"`, 5)},
+	{"usb short id", usb(`["* 403:6001"]`), config.ErrValue, usbRefused(`"* 403:6001"`, 5)},
+	{"usb any product", usb(`["* 0403:*"]`), config.ErrValue, usbRefused(`"* 0403:*"`, 5)},
+	{"usb two blanks", usb(`["*  0403:6001"]`), config.ErrValue, usbRefused(`"*  0403:6001"`, 5)},
+	{"usb root hub", usb(`["usb1 1d6b:0002"]`), config.ErrValue, usbRefused(`"usb1 1d6b:0002"`, 5)},
+	{"usb interface", usb(`["1-1:1.0 0403:6001"]`), config.ErrValue, usbRefused(`"1-1:1.0 0403:6001"`, 5)},
+	{"usb zero in front", usb(`["1-01 0403:6001"]`), config.ErrValue, usbRefused(`"1-01 0403:6001"`, 5)},
+	{"usb folder", usb(`["../1-1 0403:6001"]`), config.ErrValue, usbRefused(`"../1-1 0403:6001"`, 5)},
+	{"usb too deep", usb(`["1-1.2.3.4.5.6.7 0403:6001"]`), config.ErrValue, usbRefused(`"1-1.2.3.4.5.6.7 0403:6001"`, 5)},
+	{"usb second line", usb("[\"* 0403:6001\",\n# why\n\"x\"]"), config.ErrValue, usbRefused(`"x"`, 7)},
+	{"usb twice", usb(`["* 0403:ABCD", "* 0403:abcd"]`), config.ErrValue, "usb.allow on line 5: \"* 0403:abcd\" is there twice"},
+	{"usb too many", usb("[" + strings.Repeat("\"* 0403:6001\",", config.MaxUSBRules+1) + "]"), config.ErrValue, "usb.allow on line 5: 65 devices are more than 64"},
+
 	{"empty path", smallest + "[vault]\npath = \"\"\n", config.ErrValue, "vault.path on line 5: must not be empty"},
+}
+
+const usbForm = "usb.allow on line 5: must be a list of texts, such as [\"1-1.4 0403:6001\", \"* 1209:5740\"]"
+
+func usb(value string) string { return smallest + "[usb]\nallow = " + value + "\n" }
+
+func usbRefused(shown string, line int) string {
+	return fmt.Sprintf("usb.allow on line %d: %s is no USB device, such as \"1-1.4 0403:6001\" (port, vendor:product in hex) or \"* 1209:5740\"", line, shown)
 }
 
 func link(device string) string {

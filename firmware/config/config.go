@@ -4,7 +4,9 @@
 // the name and device of a link; what is left out takes the value that Default holds. A
 // key nobody knows is refused by name, so that a slip of the pen never becomes a silent
 // default. Durations are texts such as "200ms"; sizes are texts with a unit out of B, KiB,
-// MiB and GiB, such as "512MiB" (a bare number is refused: nobody can tell its unit).
+// MiB and GiB, such as "512MiB" (a bare number is refused: nobody can tell its unit). USB
+// devices are texts such as "1-1.4 0403:6001": a port as the kernel names it, or * for any,
+// then vendor and product in hex.
 // Relative paths are relative to the folder of the file.
 //
 // The package opens no device and no network address, and does not look whether paths
@@ -50,6 +52,7 @@ type Config struct {
 	Link   []Link
 	Vault  Vault
 	Lock   Lock
+	USB    USB
 	Status Status
 }
 
@@ -79,7 +82,17 @@ type Vault struct {
 
 // Lock says how network ways out are treated.
 type Lock struct {
-	Mode string // ModeLocked or ModeBench
+	Mode        string // ModeLocked or ModeBench
+	Run         string // folder where guard and recorder meet; it lies in memory
+	Ticket      string // file the guard looks at for a ticket; mostly absent
+	Signers     string // file of those whose tickets are admitted; may be absent
+	UsedNumbers string // file of the numbers of statements that were used; outside Vault.Path, never in Run
+}
+
+// USB says which devices on the USB the lock leaves in use. Hubs, and devices that a link
+// of this file needs, are not named here.
+type USB struct {
+	Allow []USBRule
 }
 
 // Status says where the health file goes.
@@ -102,7 +115,13 @@ func Default() *Config {
 			Record:     RecordAlways,
 			WhenFull:   FullStop,
 		},
-		Lock:   Lock{Mode: ModeLocked},
+		Lock: Lock{
+			Mode:        ModeLocked,
+			Run:         "/run/holdfast",
+			Ticket:      "maintenance.ticket",
+			Signers:     "signers.txt",
+			UsedNumbers: "used-numbers",
+		},
 		Status: Status{File: "status.json"},
 	}
 }

@@ -30,7 +30,8 @@ func TestDefaultsAreTheContract(t *testing.T) {
 			FlushArmed: 200 * time.Millisecond, FlushIdle: 900 * time.Millisecond, Reserve: 256 << 20,
 			Record: "always", WhenFull: "stop",
 		},
-		Lock:   config.Lock{Mode: "locked"},
+		Lock: config.Lock{Mode: "locked", Run: "/run/holdfast", Ticket: "/etc/holdfast/maintenance.ticket",
+			Signers: "/etc/holdfast/signers.txt", UsedNumbers: "/etc/holdfast/used-numbers"},
 		Status: config.Status{File: "/etc/holdfast/status.json"},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -65,6 +66,16 @@ record = "armed"
 when_full = "oldest"
 [lock]
 mode = "bench"
+run = "run"
+ticket = "/media/card/t"
+signers = "keys/s.txt"
+used_numbers = "/var/lib/holdfast/used"
+[usb]
+allow = [
+    "1-1.4 0403:6001",   # the autopilot
+    "* 1209:574A",
+    '10-127.1.2.3.4.255 FFFF:0000',
+]
 [status]
 file = "/run/holdfast/status.json"
 `
@@ -87,7 +98,10 @@ func TestEveryKey(t *testing.T) {
 			FlushArmed: 10 * time.Millisecond, FlushIdle: time.Minute, Reserve: 1 << 30,
 			Record: "armed", WhenFull: "oldest",
 		},
-		Lock:   config.Lock{Mode: "bench"},
+		Lock: config.Lock{Mode: "bench", Run: "/etc/holdfast/run", Ticket: "/media/card/t",
+			Signers: "/etc/holdfast/keys/s.txt", UsedNumbers: "/var/lib/holdfast/used"},
+		USB: config.USB{Allow: []config.USBRule{{Port: "1-1.4", Vendor: 0x0403, Product: 0x6001},
+			{Port: "*", Vendor: 0x1209, Product: 0x574a}, {Port: "10-127.1.2.3.4.255", Vendor: 0xffff}}},
 		Status: config.Status{File: "/run/holdfast/status.json"},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -129,7 +143,8 @@ func TestSizes(t *testing.T) {
 }
 
 func TestMarshalRoundTrip(t *testing.T) {
-	for _, text := range []string{smallest, everything, smallest + "[vault]\npath = 'a \"b\" \\c'\nreserve = \"0B\"\n"} {
+	for _, text := range []string{smallest, everything, smallest + "[vault]\npath = 'a \"b\" \\c'\nreserve = \"0B\"\n",
+		smallest + "[usb]\nallow = []\n", "usb = {allow = ['* 0403:6001']}\n" + smallest} {
 		first, err := config.Parse([]byte(text), "/etc/holdfast")
 		if err != nil {
 			t.Fatal(err)
@@ -157,7 +172,8 @@ func TestMarshalIsReadable(t *testing.T) {
 	}
 	for _, line := range []string{
 		"[board]", `profile = "auto"`, "[[link]]", `name = "fc"`, `device = "/dev/serial0"`, "baud = 921600",
-		"[vault]", `path = "vault"`, `flush_armed = "200ms"`, `reserve = "256MiB"`, "[lock]", `mode = "locked"`, `file = "status.json"`,
+		"[vault]", `path = "vault"`, `flush_armed = "200ms"`, `reserve = "256MiB"`, "[lock]", `mode = "locked"`,
+		`run = "/run/holdfast"`, `ticket = "maintenance.ticket"`, `signers = "signers.txt"`, `used_numbers = "used-numbers"`, "[usb]", "allow = []", `file = "status.json"`,
 	} {
 		if !strings.Contains(string(written), "\n"+line) {
 			t.Errorf("%q does not begin a line of\n%s", line, written)
@@ -230,6 +246,8 @@ func TestValidate(t *testing.T) {
 		{func(c *config.Config) { c.Vault.FlushIdle = 0 }, "vault.flush_idle: 0s is outside 10ms to 1m0s"},
 		{func(c *config.Config) { c.Vault.Path = "a\x00b" }, `vault.path: "a\x00b" holds a control character`},
 		{func(c *config.Config) { c.Vault.Path = "a\xffb" }, `vault.path: "a\xffb" holds a control character`},
+		{func(c *config.Config) { c.Lock.Ticket = "" }, "lock.ticket: must not be empty"},
+		{func(c *config.Config) { c.USB.Allow = []config.USBRule{{}} }, `usb.allow: " 0000:0000" is no USB device, such as "1-1.4 0403:6001" (port, vendor:product in hex) or "* 1209:5740"`},
 		{func(c *config.Config) { c.Vault.Path = "." }, `vault.device_key: "device.key" lies inside vault.path "."`},
 	}
 	for _, tt := range tests {

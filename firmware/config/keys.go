@@ -17,6 +17,7 @@ type key struct {
 	integer  func(c *Config, l *Link) *int
 	duration func(c *Config, l *Link) *time.Duration
 	size     func(c *Config, l *Link) *int64
+	devices  func(c *Config, l *Link) *[]USBRule
 }
 
 var keys = []key{
@@ -49,13 +50,24 @@ var keys = []key{
 
 	{name: "lock.mode", comment: `"locked", or "bench": nothing on the host is changed`,
 		text: func(c *Config, _ *Link) *string { return &c.Lock.Mode }},
+	{name: "lock.run", comment: "folder in memory where guard and recorder meet",
+		text: func(c *Config, _ *Link) *string { return &c.Lock.Run }},
+	{name: "lock.ticket", comment: `where a ticket for maintenance is put ("holdfast ticket")`,
+		text: func(c *Config, _ *Link) *string { return &c.Lock.Ticket }},
+	{name: "lock.signers", comment: "whose tickets are admitted; without the file nobody's",
+		text: func(c *Config, _ *Link) *string { return &c.Lock.Signers }},
+	{name: "lock.used_numbers", comment: "tickets that were used; must last, stays outside the vault",
+		text: func(c *Config, _ *Link) *string { return &c.Lock.UsedNumbers }},
+
+	{name: "usb.allow", comment: `what stays in use: "1-1.4 0403:6001" (port, vendor:product) or "* 1209:5740"`,
+		devices: func(c *Config, _ *Link) *[]USBRule { return &c.USB.Allow }},
 
 	{name: "status.file", comment: "rewritten each second: state, counts, last error",
 		text: func(c *Config, _ *Link) *string { return &c.Status.File }},
 }
 
 // later holds the tables that are named already but not built yet.
-var later = []string{"share", "camera", "policy", "usb"}
+var later = []string{"share", "camera", "policy"}
 
 const linkTable = "link"
 

@@ -15,7 +15,7 @@ func Marshal(c *Config) ([]byte, error) {
 	var b strings.Builder
 	b.WriteString("# Holdfast: configuration of one board. It holds no secret.\n" +
 		"# Relative paths are relative to this file. Unknown keys are refused.\n")
-	tables := []string{"board", linkTable, "vault", "lock", "status"}
+	tables := []string{"board", linkTable, "vault", "lock", "usb", "status"}
 	for _, table := range tables {
 		if table != linkTable {
 			writeTable(&b, table, c, nil)
@@ -50,6 +50,8 @@ func (k key) format(c *Config, l *Link) string {
 		return quote(k.duration(c, l).String())
 	case k.size != nil:
 		return quote(formatSize(*k.size(c, l)))
+	case k.devices != nil:
+		return formatDevices(*k.devices(c, l))
 	}
 	return quote(*k.text(c, l))
 }

@@ -168,8 +168,32 @@ func (r *reader) set(k key, n *unstable.Node, offset int) error {
 		link = &r.config.Link[index]
 	}
 	r.at[place(k.name, index)] = offset
+	if k.devices != nil {
+		return r.devices(k, n, offset)
+	}
 	if reason := assign(k, r.config, link, n); reason != "" {
 		return r.fail(ErrValue, k.name, offset, reason)
+	}
+	return nil
+}
+
+// devices takes a list of USB devices. A fault is told with the line of the device.
+func (r *reader) devices(k key, n *unstable.Node, offset int) error {
+	const form = `must be a list of texts, such as ["1-1.4 0403:6001", "* 1209:5740"]`
+	if n.Kind != unstable.Array {
+		return r.fail(ErrValue, k.name, offset, form)
+	}
+	list := k.devices(r.config, nil)
+	for it := n.Children(); it.Next(); {
+		item := it.Node()
+		if item.Kind != unstable.String {
+			return r.fail(ErrValue, k.name, offset, form)
+		}
+		rule, err := ParseUSBRule(string(item.Data))
+		if err != nil {
+			return r.fail(ErrValue, k.name, int(item.Raw.Offset), err.Error())
+		}
+		*list = append(*list, rule)
 	}
 	return nil
 }

@@ -10,7 +10,8 @@ func (c *Config) resolve(dir string) {
 	if dir == "" {
 		return
 	}
-	for _, p := range []*string{&c.Vault.Path, &c.Vault.Recipients, &c.Vault.DeviceKey, &c.Status.File} {
+	for _, p := range []*string{&c.Vault.Path, &c.Vault.Recipients, &c.Vault.DeviceKey,
+		&c.Lock.Run, &c.Lock.Ticket, &c.Lock.Signers, &c.Lock.UsedNumbers, &c.Status.File} {
 		*p = below(dir, *p)
 	}
 	for i := range c.Link {

@@ -31,6 +31,7 @@ func (c *Config) validate(line func(string, int) int) error {
 	k.oneOf("lock.mode", c.Lock.Mode, ModeLocked, ModeBench)
 	k.links(c)
 	k.vault(c.Vault)
+	k.usb(c.USB)
 	k.paths(c)
 	return k.err
 }
@@ -172,6 +173,7 @@ func (k *checker) path(name, path string) {
 func (k *checker) paths(c *Config) {
 	files := []struct{ name, path string }{
 		{"vault.recipients", c.Vault.Recipients}, {"vault.device_key", c.Vault.DeviceKey}, {"status.file", c.Status.File},
+		{"lock.run", c.Lock.Run}, {"lock.ticket", c.Lock.Ticket}, {"lock.signers", c.Lock.Signers}, {"lock.used_numbers", c.Lock.UsedNumbers},
 	}
 	k.path("vault.path", c.Vault.Path)
 	seen := map[string]string{filepath.Clean(c.Vault.Path): "vault.path"}
@@ -189,6 +191,19 @@ func (k *checker) paths(c *Config) {
 			k.refuse(ErrValue, f.name, "%s is the path of %s too", quoted(f.path), other)
 		}
 		seen[clean] = f.name
+	}
+	k.lasting(c)
+}
+
+// lasting keeps out of the memory folder what a board must still have after its power was
+// cut: with the used numbers gone, a ticket could be used again.
+func (k *checker) lasting(c *Config) {
+	for _, f := range []struct{ name, path string }{
+		{"vault.path", c.Vault.Path}, {"vault.device_key", c.Vault.DeviceKey}, {"lock.used_numbers", c.Lock.UsedNumbers},
+	} {
+		if inside(c.Lock.Run, f.path) {
+			k.refuse(ErrValue, f.name, "%s lies inside lock.run %s, which is gone with the power", quoted(f.path), quoted(c.Lock.Run))
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ type Lock interface {
 	Shut() error
 }
 
-// Config is what a guard needs. All but Notify must be set.
+// Config is what a guard needs. All but Each and Notify must be set.
 type Config struct {
 	Lock     Lock
 	Dir      string // the run folder
@@ -47,6 +47,8 @@ type Config struct {
 	Attempts func(evidence.Attempt)
 	// Now is the time since the kernel started.
 	Now func() time.Duration
+	// Each, where set, is called about once a second.
+	Each func()
 	// Notify, where set, tells the service manager: sd_notify(3).
 	Notify func(state string)
 	Log    *slog.Logger
@@ -66,6 +68,9 @@ func New(cfg Config) (*Guard, error) {
 	g := &Guard{cfg: cfg}
 	if g.cfg.Notify == nil {
 		g.cfg.Notify = func(string) {}
+	}
+	if g.cfg.Each == nil {
+		g.cfg.Each = func() {}
 	}
 	g.maintain = maintenance{cfg: &g.cfg}
 	p, err := ReadFile(filepath.Join(cfg.Dir, evidence.LockFile))
@@ -114,6 +119,7 @@ func (g *Guard) look() {
 	if changed || g.cfg.Now()-g.written >= writeEvery {
 		g.write()
 		g.cfg.Notify("WATCHDOG=1")
+		g.cfg.Each()
 	}
 }
 

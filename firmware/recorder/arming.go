@@ -26,7 +26,7 @@ func (in *intake) heartbeat(f *mavlink.Frame) {
 		return
 	}
 	in.ownHeard = f.At
-	if hb.Armed() == in.armed && in.r.armKnown {
+	if hb.Armed() == in.armed && in.r.ring.armHeard {
 		return
 	}
 	in.armed = hb.Armed()
@@ -60,11 +60,12 @@ func (r *Recorder) armChanged(in *intake, at time.Duration) {
 	for _, i := range r.intakes {
 		armed = armed || i.armed
 	}
-	if armed == r.armed.Load() && r.armKnown {
+	if armed == r.armed.Load() && r.ring.armHeard {
 		return
 	}
-	r.armKnown = true
+	r.ring.armHeard = true
 	r.armed.Store(armed)
+	r.tellNow()
 	b := r.ring.current()
 	if b.first > 0 || b.arm != armSame {
 		r.ring.turn()

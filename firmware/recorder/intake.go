@@ -54,6 +54,7 @@ type intake struct {
 	window   time.Duration
 	inWindow int
 	drop     bool // what the scanner hands over now finds no room
+	skip     bool // it is not wanted: recording has stopped for maintenance
 
 	lastByte  time.Duration
 	lastFrame time.Duration
@@ -212,8 +213,12 @@ func (in *intake) locked(holdsBack bool, f func()) {
 	rg := in.r.ring
 	rg.mu.Lock()
 	defer rg.mu.Unlock()
+	if in.skip && !rg.muted {
+		in.scan.End(in.r.cfg.Now()) // what was begun during the maintenance is not for the next record
+	}
+	in.skip = rg.muted
 	// A stopping recorder keeps what still comes: it is bounded by one read.
-	in.drop = !rg.admit(holdsBack) && !rg.stopped
+	in.drop = in.skip || !rg.admit(holdsBack) && !rg.stopped
 	first := rg.cur == nil || rg.cur.first == 0
 	f()
 	if first {
@@ -230,14 +235,28 @@ func (in *intake) event(kind, detail string) {
 }
 
 func (in *intake) eventLocked(at time.Duration, kind, detail string) {
-	b := in.r.ring.current()
+	in.r.ring.note(at, segment.Event{Kind: kind, Link: in.cfg.Name, Detail: detail})
+}
+
+// event notes something that is about no link.
+func (r *Recorder) event(kind, detail string) {
+	r.ring.mu.Lock()
+	defer r.ring.mu.Unlock()
+	r.ring.note(r.cfg.Now(), segment.Event{Kind: kind, Detail: detail})
+	r.ring.notify()
+}
+
+// note adds an event to the current batch. mu must be held.
+func (r *ring) note(at time.Duration, e segment.Event) {
+	b := r.current()
 	b.touch(at)
 	m := &b.block.Meta
 	if len(m.Events) >= batchEvents {
 		m.EventsMore++
 		return
 	}
-	m.Events = append(m.Events, segment.Event{BootUsec: at.Microseconds(), Kind: kind, Link: in.cfg.Name, Detail: detail})
+	e.BootUsec = at.Microseconds()
+	m.Events = append(m.Events, e)
 }
 
 // lineErrors notes the UART's own counters when they changed, at most once a second.
@@ -268,7 +287,10 @@ func (in *intake) Frame(f *mavlink.Frame) {
 	in.lastFrame, in.noFrames = f.At, false
 	in.r.frames.Add(1)
 	gap, jumped := in.gaps.Observe(f)
-	if in.drop {
+	switch {
+	case in.skip:
+		in.r.ring.skip(1, len(f.Raw))
+	case in.drop:
 		in.r.ring.drop(f.At, 1, 0, len(f.Raw))
 		in.r.drops.Add(1)
 	}
@@ -328,7 +350,11 @@ func (in *intake) gap(b *batch, g mavlink.Gap) {
 // Noise takes bytes that belong to no frame. The ring's lock is held.
 func (in *intake) Noise(n *mavlink.Noise) {
 	in.r.noise.Add(int64(len(n.Data)))
-	if in.drop {
+	switch {
+	case in.skip:
+		in.r.ring.skip(0, len(n.Data))
+		return
+	case in.drop:
 		in.r.ring.drop(n.At, 0, len(n.Data), len(n.Data))
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/firmware/evidence"
 	"holdfast/mavlink/link"
 	"holdfast/storage/vault"
 )
@@ -21,7 +22,7 @@ type Link struct {
 	Baud   int
 }
 
-// Config is what a Recorder needs. All but Host and Log must be set.
+// Config is what a Recorder needs. All but Guard, Host, Pause and Log must be set.
 type Config struct {
 	Links    []Link
 	OpenLink func(device string, baud int) (link.Source, error)
@@ -31,6 +32,8 @@ type Config struct {
 	// Now is the time since boot. It never goes back.
 	Now  func() time.Duration
 	Host HostClock
+	// Guard is who keeps the network lock; nil on a bench.
+	Guard Guard
 	// Pause, where set, is called after a read that brought little, so that a line that
 	// trickles does not wake the processor for each frame. Stamps are late by that at most.
 	Pause func()
@@ -46,13 +49,13 @@ type Recorder struct {
 	intakes []*intake
 	several bool
 
-	armKnown bool // under the ring's lock
-	armed    atomic.Bool
-	frames   atomic.Int64
-	bytes    atomic.Int64
-	gaps     atomic.Int64
-	noise    atomic.Int64
-	drops    atomic.Int64
+	armed  atomic.Bool
+	aloft  atomic.Bool // a flight was cut, and no heartbeat has said yet that it is over
+	frames atomic.Int64
+	bytes  atomic.Int64
+	gaps   atomic.Int64
+	noise  atomic.Int64
+	drops  atomic.Int64
 
 	mu       sync.Mutex
 	untried  map[int]bool
@@ -62,13 +65,22 @@ type Recorder struct {
 	free     int64
 	linkErr  string
 	vaultErr string
+	lock     evidence.Lock // as the guard says
+	stopped  string        // number of the ticket for which recording has stopped
+
+	boot   int64 // of the public log
+	device string
+	told   chan struct{} // capacity 1: the guard is to be told
+	audit  auditQueue
 
 	w writer
 }
 
 // New returns a recorder that has not started.
 func New(cfg Config) *Recorder {
-	r := &Recorder{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), untried: map[int]bool{}, state: "starting"}
+	r := &Recorder{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), untried: map[int]bool{}, state: "starting",
+		boot: cfg.Vault.Boot(), device: cfg.Vault.DeviceID(), told: make(chan struct{}, 1),
+		lock: evidence.Lock{Lock: evidence.Bench, Grade: evidence.None}}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -89,6 +101,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 	var readers sync.WaitGroup
 	done := make(chan struct{})
 	r.w.pairs = r.clock.pairs(r.cfg.Now(), true) // before the first stamp is given
+	if r.cfg.Guard != nil {
+		defer r.withGuard(ctx)()
+	}
 	for _, in := range r.intakes {
 		readers.Go(func() { in.run(ctx) })
 	}
@@ -100,6 +115,24 @@ func (r *Recorder) Run(ctx context.Context) error {
 	}()
 	r.setState("standby")
 	return r.w.run(done)
+}
+
+// withGuard looks at what the guard says before anything is recorded, and goes on doing so until
+// the function that it returns is called.
+func (r *Recorder) withGuard(ctx context.Context) (end func()) {
+	r.w.startGuard()
+	r.lookAtLock()
+	r.w.guard(r.cfg.Now())
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	var parts sync.WaitGroup
+	parts.Go(func() { r.cfg.Guard.Attempts(ctx, r.attempt, r.badLines) })
+	parts.Go(func() { r.watch(done) })
+	return func() {
+		stop()
+		close(done)
+		parts.Wait()
+	}
 }
 
 // Ready is closed when each link was tried once.
@@ -129,6 +162,8 @@ type Snapshot struct {
 	Drops     int64
 	Free      int64
 	LastError string
+	Lock      string // locked, bench, open
+	Grade     string // A, B, none
 }
 
 // Snapshot may be called from any goroutine.
@@ -136,7 +171,7 @@ func (r *Recorder) Snapshot() Snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Snapshot{State: r.state, Armed: r.armed.Load(), Record: r.record, Frames: r.frames.Load(), Bytes: r.bytes.Load(),
-		Gaps: r.gaps.Load(), Noise: r.noise.Load(), Drops: r.drops.Load(), Free: r.free, LastError: r.vaultErr}
+		Gaps: r.gaps.Load(), Noise: r.noise.Load(), Drops: r.drops.Load(), Free: r.free, LastError: r.vaultErr, Lock: r.lock.Lock, Grade: r.lock.Grade}
 	if s.LastError == "" {
 		s.LastError = r.linkErr
 	}

@@ -79,7 +79,11 @@ type ring struct {
 	waiting int // batches in the queue or with the writer
 	drops   segment.Drops
 	stopped bool
-	wake    chan struct{} // capacity 1: something the writer should look at
+	muted   bool          // nothing is taken in
+	skipped segment.Drops // what came meanwhile
+	// armHeard: a heartbeat has told whether the vehicle is armed.
+	armHeard bool
+	wake     chan struct{} // capacity 1: something the writer should look at
 	// begin fills in what each new batch starts with. Called with mu held.
 	begin func(*batch)
 }
@@ -145,6 +149,42 @@ func (r *ring) drop(at time.Duration, frames, noise int, bytes int) {
 	d.Frames += int64(frames)
 	d.NoiseBytes += int64(noise)
 	d.Bytes += int64(bytes)
+}
+
+// mute has what comes in counted and dropped, or taken in again, and returns what was dropped.
+func (r *ring) mute(on bool) (skipped segment.Drops) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !on {
+		skipped, r.skipped = r.skipped, segment.Drops{}
+	}
+	r.muted = on
+	return skipped
+}
+
+// discard drops what waits, and counts it.
+func (r *ring) discard() {
+	for range r.ready(true) {
+		b := r.head()
+		r.mu.Lock()
+		r.skipped.Frames += int64(b.block.Meta.Frames)
+		r.skipped.Bytes += int64(b.size())
+		r.mu.Unlock()
+		r.release()
+	}
+}
+
+// armKnown tells whether a heartbeat has told the arming state.
+func (r *ring) armKnown() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.armHeard
+}
+
+// skip counts what came while nothing is taken in. mu must be held.
+func (r *ring) skip(frames, bytes int) {
+	r.skipped.Frames += int64(frames)
+	r.skipped.Bytes += int64(bytes)
 }
 
 // oldest returns since when the oldest entry or event waits, and whether entries are among

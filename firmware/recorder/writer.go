@@ -44,6 +44,9 @@ type writer struct {
 	full     bool
 	before   []segment.Block // ArmedOnly: what came since the last flight
 	beforeN  int
+
+	g         guarding
+	nextAudit time.Duration
 }
 
 // run serves the ring until done is closed and everything is written.
@@ -55,8 +58,10 @@ func (w *writer) run(done <-chan struct{}) error {
 	defer timer.Stop()
 	for {
 		now := w.r.cfg.Now()
+		w.guard(now)
 		w.look(now)
 		w.drain(now, false)
+		w.passAudit(now, false)
 		if w.tidy(now) {
 			timer.Reset(0)
 		} else {
@@ -77,6 +82,9 @@ func (w *writer) pause(now time.Duration) time.Duration {
 	if w.retryAt > now {
 		at = min(w.retryAt, at)
 	} else if due, ok := w.due(); ok && !w.full {
+		at = min(at, due)
+	}
+	if due, ok := w.v.AuditDue(); ok && due > now { // one that is due waits for telemetry
 		at = min(at, due)
 	}
 	return max(at-now, 0)
@@ -180,6 +188,9 @@ func (w *writer) begin(at time.Duration) error {
 	if err := w.flushFirst(); err != nil {
 		return err
 	}
+	if have {
+		w.count()
+	}
 	err := w.v.Begin(kind, goesOn)
 	if w.v.Record() == was {
 		return err
@@ -219,6 +230,8 @@ const earlyFlush = 500 * time.Millisecond
 func (w *writer) takeArmedOnly(b *batch) error {
 	flying := w.v.Record().Number != 0
 	if flying && w.want != vault.Flight && b.first-w.began >= recordEvery {
+		w.count()
+		w.passAudit(b.first, true)
 		if err := w.v.End(); err != nil {
 			return err
 		}
@@ -311,6 +324,7 @@ func (w *writer) endFull() {
 		return
 	}
 	w.oldest = 0
+	w.count()
 	if err := w.v.End(); err != nil {
 		w.r.log.Error("end record", slog.Any("err", err))
 	}
@@ -353,13 +367,19 @@ func (w *writer) set(state, record string) {
 	w.r.mu.Lock()
 	w.r.state, w.r.record = state, record
 	w.r.mu.Unlock()
+	w.r.tellNow()
 }
 
 // end writes what is left and closes the record.
 func (w *writer) end() error {
 	w.retryAt = 0
 	w.drain(w.r.cfg.Now(), true)
+	w.count()
+	w.passAudit(w.r.cfg.Now(), true)
 	err := w.v.End()
+	if n := w.r.audit.left(); n > 0 {
+		w.r.log.Warn("attempts without a line in any record", slog.Int64("attempts", n))
+	}
 	w.set("standby", "")
 	return err
 }

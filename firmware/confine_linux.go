@@ -1,0 +1,80 @@
+package firmware
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"holdfast/firmware/config"
+	"holdfast/firmware/confine"
+	"holdfast/firmware/evidence"
+	"holdfast/storage/segment"
+)
+
+// Restrict takes from the supervisor what its children do not need either. On the bench what the
+// kernel could not do is left out; the recorder notes it.
+func Restrict(cfg *config.Config) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	_, err = confine.Supervisor(confineOptions(cfg, self))
+	return err
+}
+
+// confineRecorder takes from this process, for good, what recording does not need, before it
+// reads anything that comes from outside; the key child inherits it. settle is to be called when
+// the vault and the device key are there: until then they may be made.
+func confineRecorder(cfg *config.Config, program string) (notes []segment.Note, settle func() error, err error) {
+	_ = bootID() // while every file of the kernel may still be read
+	o := confineOptions(cfg, program)
+	for _, path := range []string{cfg.Vault.Path, cfg.Vault.DeviceKey} {
+		if _, err := os.Stat(path); err != nil {
+			o.Make = append(o.Make, path)
+		}
+	}
+	list, err := confine.Recorder(o)
+	for _, n := range list {
+		notes = append(notes, segment.Note{What: n.What, Why: n.Why})
+	}
+	settle = func() error {
+		if len(o.Make) == 0 {
+			return nil
+		}
+		_, err := confine.Narrow(o) // what the kernel does not have was noted
+		return err
+	}
+	return notes, settle, err
+}
+
+// confineOptions says what a recorder with cfg works with. program is its own, which makes the
+// flight keys.
+func confineOptions(cfg *config.Config, program string) confine.Options {
+	o := confine.Options{
+		Bench:    cfg.Bench(),
+		Read:     []string{cfg.Vault.Recipients, cfg.Vault.DeviceKey},
+		Write:    []string{cfg.Vault.Path, filepath.Dir(cfg.Status.File)},
+		Programs: []string{program},
+	}
+	if !o.Bench {
+		o.User = RecorderUser
+		o.Read = append(o.Read, cfg.Lock.Run)
+		o.Write = append(o.Write, filepath.Dir(filepath.Join(cfg.Lock.Run, evidence.RecorderFile)))
+	}
+	for _, l := range cfg.Link {
+		kind, rest, _ := strings.Cut(l.Device, ":")
+		addr, err := netip.ParseAddrPort(rest)
+		switch {
+		case kind == "tcp" && err == nil:
+			o.TCP = append(o.TCP, addr.Port())
+		case kind == "udp" && err == nil:
+			o.UDP = append(o.UDP, addr.Port())
+		case kind == "file":
+			o.Read = append(o.Read, rest)
+		default:
+			o.Lines = append(o.Lines, l.Device)
+		}
+	}
+	return o
+}

@@ -1,0 +1,126 @@
+package firmware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"holdfast/firmware/config"
+	"holdfast/firmware/evidence"
+	"holdfast/firmware/guard"
+	"holdfast/firmware/netlock"
+	"holdfast/firmware/netlock/attempts"
+)
+
+// RecorderUser is the user that the recorder runs as on a locked board.
+const RecorderUser = "holdfast"
+
+// ErrBenchGuard: there is nothing to guard in bench mode.
+var ErrBenchGuard = errors.New(`lock.mode is "bench": the guard would lock this machine; set lock.mode = "locked" on a board`)
+
+// Guard is the guard's process: it locks the board, or the network namespace it was put in, and
+// keeps it locked until ctx ends. The lock stays when it ends.
+func Guard(ctx context.Context, o Options) error {
+	cfg := o.Config
+	if cfg.Bench() {
+		return ErrBenchGuard
+	}
+	notify, err := newNotifier()
+	if err != nil {
+		o.Log.Warn("guard", slog.Any("err", err))
+	}
+	fifo, err := prepareRun(cfg.Lock.Run)
+	if err != nil {
+		return fmt.Errorf("run folder: %w", plain(err))
+	}
+	defer fifo.Close()
+	lock, err := newLock(cfg, fifo, o.Log)
+	if errors.Is(err, netlock.ErrHardware) {
+		return ErrNotBoard
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	drain := func() {
+		if err := fifo.Flush(); err != nil {
+			o.Log.Error("guard: attempts", slog.Any("err", err))
+		}
+	}
+	g, err := guard.New(guard.Config{
+		Lock: lock, Dir: cfg.Lock.Run, Boot: bootID(), Now: sinceBoot(), Notify: notify.tell, Log: o.Log, Attempts: fifo.Put, Each: drain,
+		Tickets: guard.Tickets{File: cfg.Lock.Ticket, Admit: guard.FileAdmit(cfg.Lock.Signers, cfg.Lock.UsedNumbers)},
+	})
+	if err != nil {
+		return err
+	}
+	return g.Run(ctx)
+}
+
+// prepareRun makes the folder where guard and recorder meet, and the FIFO in it.
+func prepareRun(dir string) (*attempts.Writer, error) {
+	uid, gid := recorderIDs()
+	own := filepath.Join(dir, filepath.Dir(evidence.RecorderFile))
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		return nil, err
+	}
+	// The recorder owns its own folder and reads the FIFO; nobody else can do either.
+	if err := os.Lchown(own, uid, gid); err != nil && os.Geteuid() == 0 {
+		return nil, err
+	}
+	return attempts.OpenWriter(filepath.Join(dir, evidence.AttemptsFIFO), 0o640, gid)
+}
+
+// recorderIDs returns user and group of the recorder; where there is no such user it runs as
+// this process's.
+func recorderIDs() (uid, gid int) {
+	u, err := user.Lookup(RecorderUser)
+	if err != nil {
+		return os.Getuid(), os.Getgid()
+	}
+	uid, errUID := strconv.Atoi(u.Uid)
+	gid, errGID := strconv.Atoi(u.Gid)
+	if errUID != nil || errGID != nil {
+		return os.Getuid(), os.Getgid()
+	}
+	return uid, gid
+}
+
+func newLock(cfg *config.Config, fifo *attempts.Writer, log *slog.Logger) (*netlock.Lock, error) {
+	c := netlock.Config{Namespace: !boardsGuard(), Attempts: fifo.Put, Log: log, Now: sinceBoot()}
+	if c.Namespace {
+		c.Cgroup = ownCgroup()
+		log.Warn("guard: this is no board's guard: nothing but the network namespace that it is in is locked")
+	}
+	for _, link := range cfg.Link {
+		c.Devices = append(c.Devices, link.Device)
+	}
+	for _, r := range cfg.USB.Allow {
+		c.USB = append(c.USB, netlock.USBRule{Port: r.Port, Vendor: r.Vendor, Product: r.Product})
+	}
+	if leaks := netlock.Leaks(); len(leaks) > 0 {
+		log.Error("guard: this build leaks on purpose and is for the audit alone", slog.Any("layers", leaks))
+	}
+	return netlock.New(c)
+}
+
+// ownCgroup returns the folder of the cgroup (v2) that this process is in; empty where that is
+// the root of the tree, which is everybody's.
+func ownCgroup() string {
+	p, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(p)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "0::/"); ok && name != "" {
+			return filepath.Join(netlock.CgroupTree(), name)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,5 @@
+//go:build leak_capabilities
+
+package netlock
+
+func init() { leaks[Capabilities] = true }

@@ -1,0 +1,5 @@
+//go:build leak_cgroup_bpf
+
+package netlock
+
+func init() { leaks[CgroupBPF] = true }

@@ -1,0 +1,5 @@
+//go:build leak_links_down
+
+package netlock
+
+func init() { leaks[LinksDown] = true }

@@ -1,0 +1,5 @@
+//go:build leak_nft_arp
+
+package netlock
+
+func init() { leaks[NftARP] = true }

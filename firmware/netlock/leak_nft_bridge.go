@@ -1,0 +1,5 @@
+//go:build leak_nft_bridge
+
+package netlock
+
+func init() { leaks[NftBridge] = true }

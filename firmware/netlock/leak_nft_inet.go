@@ -1,0 +1,5 @@
+//go:build leak_nft_inet
+
+package netlock
+
+func init() { leaks[NftInet] = true }

@@ -1,0 +1,5 @@
+//go:build leak_nft_netdev
+
+package netlock
+
+func init() { leaks[NftNetdev] = true }

@@ -1,0 +1,5 @@
+//go:build leak_tc
+
+package netlock
+
+func init() { leaks[TC] = true }
