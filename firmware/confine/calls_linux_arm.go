@@ -13,7 +13,7 @@ func nativeRuntime() calls {
 }
 
 func nativeStart() calls {
-	return union(nativeStat(), always("fstatat64", "_llseek", "lseek", "getuid32", "geteuid32", "getgid32", "getegid32", "ugetrlimit"))
+	return union(nativeStat(), always("open", "uname", "brk", "fstatat64", "_llseek", "lseek", "getuid32", "geteuid32", "getgid32", "getegid32", "ugetrlimit"))
 }
 
 func nativeFiles() calls {

@@ -20,6 +20,8 @@ type hostLayer interface {
 // variables are touched.
 func (l *Lock) addHost() error {
 	const root = "/"
+	ours := !l.cfg.Namespace
+	l.addHostLayer(Capabilities, true, host.NewCapabilities(root, host.CapabilityOptions{Except: host.Exceptions()}), ours)
 	l.parts.sysctl = host.NewSysctl(root, host.SysctlOptions{Namespace: l.cfg.Namespace})
 	y := l.addHostLayer(Sysctl, false, l.parts.sysctl, true) // those of the network are the namespace's
 	y.maintained = true
@@ -32,8 +34,6 @@ func (l *Lock) addHost() error {
 	for _, r := range l.cfg.USB {
 		allow = append(allow, host.USBRule(r))
 	}
-	ours := !l.cfg.Namespace
-	l.addHostLayer(Capabilities, true, host.NewCapabilities(root, host.CapabilityOptions{Except: host.Exceptions()}), ours)
 	rfkill := host.NewRfkill(root, host.RfkillOptions{})
 	y = l.addHostLayer(Rfkill, false, rfkill, ours)
 	y.maintained = true

@@ -122,6 +122,11 @@ func firstLine(s string) string {
 func (l *Lock) Apply() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.links != nil {
+		if list, err := l.links.list(); err == nil {
+			l.known = identities(list) // before the layers: what comes while they are applied is new
+		}
+	}
 	for _, y := range l.layers {
 		l.applyLayer(y)
 	}

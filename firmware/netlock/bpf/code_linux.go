@@ -200,8 +200,8 @@ func (k *kit) address4(h Hook) asm.Instructions {
 }
 
 // multicast4 lets a group pass that a socket bound to loopback sends to: so programs of the same
-// board find each other (DDS, ROS 2), and it leaves by lo. If the socket names another link for
-// its groups, then Egress refuses. R1 is the destination.
+// board find each other (DDS, ROS 2). The kernel sends nothing from such an address by another
+// link than lo, whatever link the socket names for its groups. R1 is the destination.
 func multicast4() asm.Instructions {
 	return asm.Instructions{
 		asm.RSh.Imm(asm.R1, 28),

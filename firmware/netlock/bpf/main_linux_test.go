@@ -44,6 +44,7 @@ var roles = map[string]func(args string) (answer func(string) string, end func()
 	"attacker": attacker,
 	"prober":   prober,
 	"guard":    guard,
+	"closer":   closer,
 }
 
 // actor is a process that plays a role.

@@ -66,26 +66,31 @@ func (t *TC) ForceClsact() {
 // Add closes a link, or closes it again. Once it has returned nil, no frame passes the programs.
 // An error that wraps ENODEV means that the link has gone.
 func (t *TC) Add(ifindex int) error {
-	return t.on(ifindex, func(p *twins) error {
+	return t.locked(ifindex, func() error {
 		if t.clsact {
-			return t.addFilter(ifindex, p)
+			return t.addFilters(ifindex)
 		}
-		return p.attachFirst(ifindex)
+		return t.both(func(p *twins) error { return p.attachFirst(ifindex) })
 	})
 }
 
 // Drop opens a link: it takes the programs of this package away, whichever process attached them,
-// and nothing else.
+// and nothing else. For a link that has gone there is nothing to do.
 func (t *TC) Drop(ifindex int) error {
-	return t.on(ifindex, func(p *twins) error {
-		if t.clsact {
-			return t.removeFilters(ifindex, p)
-		}
-		ids, err := attached(ifindex, p.attach)
-		if err != nil {
-			return err
-		}
-		return p.removeOthers(ifindex, ids, -1)
+	return t.locked(ifindex, func() error {
+		return t.both(func(p *twins) error {
+			if t.clsact {
+				return t.removeFilters(ifindex, p)
+			}
+			ids, err := attached(ifindex, p.attach)
+			if errors.Is(err, unix.ENODEV) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			return p.removeOthers(ifindex, ids, -1)
+		})
 	})
 }
 
@@ -93,16 +98,18 @@ func (t *TC) Drop(ifindex int) error {
 // before them could let frames pass. The error wraps ErrDetached or ErrOrder, or it is the
 // kernel's.
 func (t *TC) Verify(ifindex int) error {
-	return t.on(ifindex, func(p *twins) error {
-		if t.clsact {
-			return t.verifyFilter(ifindex, p)
-		}
-		return p.verifyFirst(ifindex)
+	return t.locked(ifindex, func() error {
+		return t.both(func(p *twins) error {
+			if t.clsact {
+				return t.verifyFilter(ifindex, p)
+			}
+			return p.verifyFirst(ifindex)
+		})
 	})
 }
 
-// on runs f for both directions of a link and joins the errors.
-func (t *TC) on(ifindex int, f func(*twins) error) error {
+// locked runs f for a link that may be closed.
+func (t *TC) locked(ifindex int, f func() error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -111,6 +118,11 @@ func (t *TC) on(ifindex int, f func(*twins) error) error {
 	case ifindex == loopback:
 		return ErrLoopback
 	}
+	return f()
+}
+
+// both runs f for both directions and joins the errors.
+func (t *TC) both(f func(*twins) error) error {
 	var all error
 	for i := range t.progs {
 		if err := f(&t.progs[i]); err != nil {

@@ -71,7 +71,34 @@ func newWire(t testing.TB) *wire {
 		must(netlink.RouteAdd(&netlink.Route{LinkIndex: w.near, Gw: ip}))
 	}
 	w.sniffer = packetSocket(t, w.far)
+	w.ready(t)
 	return w
+}
+
+// ready waits until both sides send: the kernel starts a link some time after it is set up, and
+// drops frames until then.
+func (w *wire) ready(t testing.TB) {
+	t.Helper()
+	seen := make(map[uint16]bool)
+	buf := make([]byte, 2048)
+	for end := time.Now().Add(patience); !seen[1] || !seen[2]; {
+		if time.Now().After(end) {
+			t.Fatal("the pair of links does not start")
+		}
+		send(t, w.near, 1)
+		send(t, w.far, 2)
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(w.sniffer), Events: unix.POLLIN}}, 5)
+		for {
+			n, err := unix.Read(w.sniffer, buf)
+			if err != nil {
+				break
+			}
+			if n >= 16 && binary.BigEndian.Uint16(buf[12:]) == markerType {
+				seen[binary.BigEndian.Uint16(buf[14:])] = true
+			}
+		}
+	}
+	w.marker = 2
 }
 
 // packetSocket opens a socket that sees every frame of a link. It is not in the test's cgroup.
@@ -100,7 +127,8 @@ func send(t testing.TB, ifindex int, number uint16) {
 	frame = binary.BigEndian.AppendUint16(frame, markerType)
 	frame = binary.BigEndian.AppendUint16(frame, number)
 	frame = append(frame, make([]byte, 46)...)
-	if _, err := unix.Write(fd, frame); err != nil {
+	// ENOBUFS: it was dropped.
+	if _, err := unix.Write(fd, frame); err != nil && err != unix.ENOBUFS {
 		t.Fatal(err)
 	}
 }

@@ -13,30 +13,24 @@ import (
 // maxHeaders bounds tags of a frame and extension headers of IPv6.
 const maxHeaders = 8
 
-// dissect reads addresses and protocol from the payload. Families IPv4, IPv6 and ARP have a
-// payload that begins with their header; so has the family bridge and netdev at ingress, with
-// the frame's header beside it. At egress of netdev the frame is the payload.
+// ethTypeMin is the least ethertype; less is a length (IEEE 802.3).
+const ethTypeMin = 0x600
+
+// dissect reads addresses and protocol from the payload. It begins with the header of IPv4, IPv6
+// or ARP, the frame's header beside it. At egress of netdev it is the whole frame, and at output
+// of arp too: there the frame is made before it is judged.
 func (r *report) dissect(family byte) {
 	switch family {
 	case unix.NFPROTO_IPV4:
-		r.ip4(r.payload)
+		r.kind = unix.ETH_P_IP
 	case unix.NFPROTO_IPV6:
-		r.ip6(r.payload)
+		r.kind = unix.ETH_P_IPV6
 	case unix.NFPROTO_ARP:
-		r.arp(r.payload)
+		r.kind = unix.ETH_P_ARP
+		r.unframe(r.Hook == "output")
 	default:
-		r.frame()
+		r.unframe(r.Hook == "egress")
 	}
-}
-
-func (r *report) frame() {
-	if p := r.payload; len(p) >= 14 && r.Hook == "egress" && binary.BigEndian.Uint16(p[12:]) == r.kind {
-		r.header, r.payload = p[:14], p[14:]
-	}
-	if h := r.header; len(h) >= 14 {
-		r.Destination, r.Source = net.HardwareAddr(h[:6]).String(), net.HardwareAddr(h[6:12]).String()
-	}
-	r.untag()
 	switch r.kind {
 	case unix.ETH_P_IP:
 		r.ip4(r.payload)
@@ -47,6 +41,24 @@ func (r *report) frame() {
 	default:
 		r.Protocol = fmt.Sprintf("0x%04x", r.kind)
 	}
+}
+
+// unframe reads the frame's header, which whole tells to be in the payload, if the link has any.
+func (r *report) unframe(whole bool) {
+	if p := r.payload; whole && len(p) >= 14 {
+		inside := binary.BigEndian.Uint16(p[12:])
+		if r.kind == 0 { // older kernels leave it to the sender
+			r.kind = inside
+		}
+		// The kernel's own numbers below ethTypeMin stand for frames with a length there.
+		if inside == r.kind || r.kind < ethTypeMin {
+			r.header, r.payload = p[:14], p[14:]
+		}
+	}
+	if h := r.header; len(h) >= 14 {
+		r.Destination, r.Source = net.HardwareAddr(h[:6]).String(), net.HardwareAddr(h[6:12]).String()
+	}
+	r.untag()
 }
 
 // untag takes VLAN tags off.

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -68,7 +67,7 @@ type Packet struct {
 // calls Close.
 type Reader struct {
 	c    *netlink.Conn
-	ask  int // a socket for names of links
+	shut atomic.Bool
 	wait []Packet
 	next uint32 // sequence number of the next report
 	lost atomic.Uint64
@@ -82,11 +81,7 @@ func Listen(group uint16) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nflog: %w", err)
 	}
-	ask, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("nflog: %w", err), c.Close())
-	}
-	r := &Reader{c: c, ask: ask}
+	r := &Reader{c: c}
 	if err := r.bind(group); err != nil {
 		return nil, errors.Join(fmt.Errorf("nflog: group %d: %w", group, err), r.Close())
 	}
@@ -148,7 +143,7 @@ func (r *Reader) Read() (Packet, error) {
 	for len(r.wait) == 0 {
 		msgs, err := r.c.Receive()
 		switch {
-		case errors.Is(err, os.ErrClosed), errors.Is(err, net.ErrClosed), errors.Is(err, unix.EBADF):
+		case r.shut.Load():
 			return Packet{}, fmt.Errorf("nflog: %w", os.ErrClosed)
 		case err != nil:
 			return Packet{}, fmt.Errorf("nflog: %w", err)
@@ -190,17 +185,20 @@ func (r *Reader) Lost() uint64 { return r.lost.Load() }
 
 // Close ends Read.
 func (r *Reader) Close() error {
-	if r.ask >= 0 {
-		defer unix.Close(r.ask)
-	}
+	r.shut.Store(true)
 	return r.c.Close()
 }
 
+// name asks by the socket that is open anyway: any socket answers that.
 func (r *Reader) name(index uint32) string {
 	q, err := unix.NewIfreq("")
+	if err != nil {
+		return ""
+	}
+	q.SetUint32(index)
+	raw, err := r.c.SyscallConn()
 	if err == nil {
-		q.SetUint32(index)
-		err = unix.IoctlIfreq(r.ask, unix.SIOCGIFNAME, q)
+		err = errors.Join(raw.Control(func(fd uintptr) { err = unix.IoctlIfreq(int(fd), unix.SIOCGIFNAME, q) }), err)
 	}
 	if err != nil {
 		return "index " + strconv.FormatUint(uint64(index), 10)

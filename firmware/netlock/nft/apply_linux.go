@@ -23,10 +23,14 @@ type change struct {
 // apply makes the named layers, or all, and verifies them.
 func (t *Tables) apply(only ...string) error {
 	clear(t.checked)
-	if err := t.insist(only); err != nil {
-		return err
+	err := t.insist(t.set, only)
+	if err != nil && len(only) == 0 {
+		err = t.salvage()
 	}
 	t.applied = true
+	if err != nil {
+		return err
+	}
 	for _, l := range layers {
 		if !t.set.active(l) || skip(only, l.name) {
 			continue
@@ -42,9 +46,27 @@ func (t *Tables) apply(only ...string) error {
 
 func skip(only []string, layer string) bool { return len(only) > 0 && !slices.Contains(only, layer) }
 
+// salvage makes what can be made, where all at once cannot: layer by layer, and if need be the
+// floor without the owned table.
+func (t *Tables) salvage() error {
+	var errs []error
+	for _, l := range layers {
+		err := t.insist(t.set, []string{l.name})
+		if err == nil {
+			continue
+		}
+		errs = append(errs, err)
+		bare := t.set
+		bare.support.Owner = err
+		if err := t.insist(bare, []string{l.name}); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // insist tries until the kernel takes the rules: others may change tables, and links go.
-func (t *Tables) insist(only []string) error {
-	set := t.set
+func (t *Tables) insist(set ruleset, only []string) error {
 	replace := false
 	var err error
 	for range maxTries {
@@ -120,11 +142,7 @@ func (r *ruleset) tables(l layerInfo, names [2]string, port uint32) []table {
 // freeName returns the first name whose table does not belong to another process.
 func freeName(base string, have []table, port uint32) string {
 	name := base
-	for n := 2; n <= maxNames; n++ {
-		i := slices.IndexFunc(have, func(h table) bool { return h.name == name })
-		if i < 0 || !have[i].foreign(port) {
-			break
-		}
+	for n := 2; slices.ContainsFunc(have, func(h table) bool { return h.name == name && h.foreign(port) }); n++ {
 		name = base + "_" + strconv.Itoa(n)
 	}
 	return name

@@ -14,7 +14,6 @@ import (
 const (
 	floorName = "holdfast_floor"
 	ownedName = "holdfast_lock"
-	maxNames  = 16
 )
 
 // Flags of tables (linux/netfilter/nf_tables.h).

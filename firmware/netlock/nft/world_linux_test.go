@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -174,7 +175,7 @@ func start(t testing.TB, cmd *exec.Cmd) (io.WriteCloser, *bufio.Reader) {
 	})
 	r := bufio.NewReader(out)
 	if line, err := r.ReadString('\n'); line != "ready\n" {
-		t.Fatalf("%v: %q %v", cmd.Env[len(cmd.Env)-1], line, err)
+		t.Fatalf("%v: %q %v", cmd.Env[len(cmd.Env)-2:], line, err)
 	}
 	return in, r
 }
@@ -250,14 +251,25 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// guardMain holds tables until it is killed. Its argument is the link.
+// variantEnv is the number of the kernel that a guard thinks it has.
+const variantEnv = "HOLDFAST_NFT_VARIANT"
+
+// guardMain holds tables until it is killed.
 func guardMain() {
-	ts, err := nft.New(nft.Config{Group: 9})
+	n, err := strconv.Atoi(os.Getenv(variantEnv))
+	die(err)
+	ts, err := nft.NewOn(nft.Config{Group: 9}, variants[n].lack)
 	die(err)
 	die(ts.SetLinks([]string{"eth0"}))
 	die(ts.Apply())
 	fmt.Println("ready")
 	select {}
+}
+
+func guard(variant int) *exec.Cmd {
+	cmd := role("guard")
+	cmd.Env = append(cmd.Env, variantEnv+"="+strconv.Itoa(variant))
+	return cmd
 }
 
 // variants are the kernels that tables are tried on: this one, and this one as if it were older.
