@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"holdfast/firmware/config"
+	"holdfast/firmware/confine"
 	"holdfast/firmware/evidence"
 	"holdfast/firmware/guard"
 	"holdfast/firmware/netlock"
@@ -48,6 +49,13 @@ func Guard(ctx context.Context, o Options) error {
 		return err
 	}
 	defer lock.Close()
+	notes, err := confine.Guard(confine.GuardOptions{})
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		o.Log.Warn("guard: not confined", slog.String("what", n.What), slog.String("why", n.Why))
+	}
 	drain := func() {
 		if err := fifo.Flush(); err != nil {
 			o.Log.Error("guard: attempts", slog.Any("err", err))

@@ -44,6 +44,15 @@ func captive(as, dir string) int {
 	switch as {
 	case nothing:
 		return 0
+	case sender:
+		sendForAWhile()
+		return 0
+	case "guard at work":
+		if err := guardAtWork(dir); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		return 0
 	case "recorder":
 		_, err = confine.Recorder(o)
 	case "recorder of a user":
@@ -296,6 +305,10 @@ func captiveProgram(t *testing.T) string {
 			t.Fatal(err)
 		}
 		captiveFile = filepath.Join(dir, "captive")
+		t.Cleanup(func() {
+			_ = os.RemoveAll(dir)
+			built = sync.Once{}
+		})
 		cmd := exec.Command("go", "test", "-c", "-vet=off", "-o", captiveFile, ".")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -335,7 +348,6 @@ func confined(t *testing.T, as string) map[string]string {
 // test's own.
 func TestEscapes(t *testing.T) {
 	nstest.Need(t)
-	defer func() { _ = os.RemoveAll(filepath.Dir(captiveProgram(t))) }()
 	free := confined(t, "free")
 	for as, mayDo := range map[string][]string{
 		"recorder":           nil,

@@ -123,6 +123,7 @@ func (l *Lock) addTables() error {
 		return fmt.Errorf("netlock: %w", err)
 	}
 	l.parts.tables = t
+	l.report.hear(logGroup)
 	for _, f := range families {
 		y := &layer{name: f.name, needed: f.needed, detect: gone(f.has), maintained: true, apply: l.applyTables,
 			verify: func() error { return t.Verify(f.name) }}

@@ -2,8 +2,10 @@ package netlock
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -11,6 +13,7 @@ import (
 	"holdfast/firmware/netlock/attempts"
 	"holdfast/firmware/netlock/bpf"
 	"holdfast/firmware/netlock/host"
+	"holdfast/firmware/netlock/nflog"
 )
 
 // reporter brings what layers refused, and what happened to them, into lines: names as far as
@@ -52,6 +55,47 @@ func (r *reporter) follow(layer string, events func(func(bpf.Event)) (*bpf.Reade
 		return
 	}
 	r.keep(reader)
+}
+
+// hear takes the reports of the tables from now on.
+func (r *reporter) hear(group uint16) {
+	reader, err := nflog.Listen(group)
+	if err != nil {
+		r.l.log.Warn("lock: what the tables drop is counted, not named", slog.Any("err", err))
+		return
+	}
+	r.keep(reader)
+	go func() {
+		for {
+			p, err := reader.Read()
+			switch {
+			case errors.Is(err, nflog.ErrBad):
+			case err != nil:
+				if !errors.Is(err, os.ErrClosed) {
+					r.l.log.Warn("lock: what the tables drop is counted, and no longer named", slog.Any("err", err))
+				}
+				return
+			default:
+				r.packet(p)
+			}
+		}
+	}()
+}
+
+// packet adds one that the tables dropped. What came in by a link is no attempt of a program.
+func (r *reporter) packet(p nflog.Packet) {
+	if p.Layer == "" {
+		return
+	}
+	r.mu.Lock()
+	r.tables.named[p.Layer]++
+	r.mu.Unlock()
+	e := attempts.Event{Usec: p.Usec, Layer: p.Layer, What: "frame", UID: p.UID, Protocol: p.Protocol, Destination: p.Destination,
+		Link: p.Link, Detail: p.Hook}
+	if p.Hook == "prerouting" || p.Hook == "input" || p.Hook == "ingress" {
+		e.Detail += ", from " + p.Source
+	}
+	r.agg.Add(e)
 }
 
 func (r *reporter) keep(c closer) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,24 +19,26 @@ const payload = "holdfast test payload"
 type attack func(to netip.AddrPort) error
 
 var attacks = map[string]attack{
-	"tcp connect":      func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, 0, to) },
-	"mptcp connect":    func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, unix.IPPROTO_MPTCP, to) },
-	"sctp connect":     func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, unix.IPPROTO_SCTP, to) },
-	"dccp connect":     func(to netip.AddrPort) error { return connect(unix.SOCK_DCCP, unix.IPPROTO_DCCP, to) },
-	"udp connect":      func(to netip.AddrPort) error { return connect(unix.SOCK_DGRAM, 0, to) },
-	"udplite connect":  func(to netip.AddrPort) error { return connect(unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE, to) },
-	"udp sendto":       func(to netip.AddrPort) error { return sendto(unix.SOCK_DGRAM, 0, to, 0) },
-	"udp sendmsg":      sendmsg,
-	"udp sendmmsg":     sendmmsg,
-	"tcp fast open":    func(to netip.AddrPort) error { return sendto(unix.SOCK_STREAM, 0, to, unix.MSG_FASTOPEN) },
-	"ping socket":      ping,
-	"raw socket":       raw,
-	"io_uring connect": ringConnect,
-	"source route":     sourceRoute,
-	"bind":             bind,
-	"keep":             keep,
-	"wait":             wait,
-	"got":              got,
+	"tcp connect":       func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, 0, to) },
+	"mptcp connect":     func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, unix.IPPROTO_MPTCP, to) },
+	"sctp connect":      func(to netip.AddrPort) error { return connect(unix.SOCK_STREAM, unix.IPPROTO_SCTP, to) },
+	"dccp connect":      func(to netip.AddrPort) error { return connect(unix.SOCK_DCCP, unix.IPPROTO_DCCP, to) },
+	"udp connect":       func(to netip.AddrPort) error { return connect(unix.SOCK_DGRAM, 0, to) },
+	"udplite connect":   func(to netip.AddrPort) error { return connect(unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE, to) },
+	"udp sendto":        func(to netip.AddrPort) error { return sendto(unix.SOCK_DGRAM, 0, to, 0) },
+	"udp sendmsg":       sendmsg,
+	"udp sendmmsg":      sendmmsg,
+	"tcp fast open":     func(to netip.AddrPort) error { return sendto(unix.SOCK_STREAM, 0, to, unix.MSG_FASTOPEN) },
+	"ping socket":       ping,
+	"raw socket":        raw,
+	"io_uring connect":  ringConnect,
+	"source route":      sourceRoute,
+	"bind":              bind,
+	"flood":             flood,
+	"10000 in a second": tenThousand,
+	"keep":              keep,
+	"wait":              wait,
+	"got":               got,
 }
 
 // attacker makes attacks: each line is a name, a tab and an address. The answer is "sent" or the
@@ -178,6 +181,32 @@ func sourceRoute(to netip.AddrPort) error {
 // bind binds to an address.
 func bind(to netip.AddrPort) error {
 	return open(to, unix.SOCK_DGRAM, 0, unix.Bind)
+}
+
+// flooded is how often flood tries.
+const flooded = 5000
+
+func flood(to netip.AddrPort) error {
+	return open(to, unix.SOCK_DGRAM, 0, func(fd int, sa unix.Sockaddr) (err error) {
+		for range flooded {
+			err = unix.Sendto(fd, []byte(payload), 0, sa)
+		}
+		return err
+	})
+}
+
+// tenThousand tries ten times each millisecond, for a second.
+func tenThousand(to netip.AddrPort) error {
+	return open(to, unix.SOCK_DGRAM, 0, func(fd int, sa unix.Sockaddr) (err error) {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for start, n := time.Now(), 0; n < 10000; <-tick.C {
+			for ; n < min(10000, 10*int(time.Since(start)/time.Millisecond)); n++ {
+				err = unix.Sendto(fd, []byte(payload), 0, sa)
+			}
+		}
+		return err
+	})
 }
 
 // kept are sockets that stay open between attacks.

@@ -65,15 +65,18 @@ type Cgroup struct {
 // attached before stays attached. It needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and, for taking
 // over, CAP_SYS_ADMIN.
 func NewCgroup(path string) (*Cgroup, error) {
+	if haveRing() != nil {
+		return newCgroup(path, 0)
+	}
+	return newCgroup(path, cgroupRing)
+}
+
+func newCgroup(path string, ring uint32) (*Cgroup, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("cgroup: %w", err)
 	}
 	c := &Cgroup{dir: dir}
-	ring := uint32(cgroupRing)
-	if haveRing() != nil {
-		ring = 0
-	}
 	if c.state, err = newState(oldPrograms(int(dir.Fd()), cgroupPlaces), ring); err != nil {
 		_ = dir.Close()
 		return nil, fmt.Errorf("cgroup: %w", err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -25,9 +26,10 @@ type Reader struct {
 	state *state
 	hooks []Hook
 	give  func(Event)
+	once  sync.Once
 	stop  chan struct{}
 	done  chan struct{}
-	err   error
+	err   error // set before done is closed
 }
 
 func newReader(s *state, of []Hook, give func(Event)) (*Reader, error) {
@@ -46,11 +48,7 @@ func newReader(s *state, of []Hook, give func(Event)) (*Reader, error) {
 // Close stops reading and waits until give has returned. What is in the buffer then stays there
 // for the next Reader. It returns why reading stopped, if that was an error.
 func (r *Reader) Close() error {
-	select {
-	case <-r.stop:
-	default:
-		close(r.stop)
-	}
+	r.once.Do(func() { close(r.stop) })
 	err := r.ring.Close()
 	<-r.done
 	return errors.Join(r.err, err)

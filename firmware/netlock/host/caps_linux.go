@@ -54,31 +54,33 @@ type Exception struct {
 	Powers  Powers
 	// Children lets what the program starts have the same.
 	Children bool
+	// Kernel: only where the kernel itself started the program.
+	Kernel bool
 }
 
 // Exceptions returns the programs without which Debian and its kin do not start, with what the
 // units of scripts/systemd leave them. Each is explained in docs/units.md.
 func Exceptions() []Exception {
-	const mounting = SysAdmin
+	const devices = NetAdmin | SysModule | SysAdmin
 	return []Exception{
-		{"/usr/bin/udevadm", NetAdmin | SysModule | SysAdmin, true},               // systemd-udevd since 248
-		{"/usr/lib/systemd/systemd-udevd", NetAdmin | SysModule | SysAdmin, true}, // and before
-		{"/usr/lib/systemd/systemd-modules-load", SysModule, false},
-		{"/usr/lib/systemd/systemd-remount-fs", SysAdmin, true}, // it runs mount
-		{"/usr/lib/systemd/systemd-sysctl", SysAdmin | SysPtrace, false},
-		{"/usr/lib/systemd/systemd-cryptsetup", SysAdmin, false},
-		{"/usr/bin/kmod", SysModule, false}, // modprobe@.service
-		{"/usr/bin/mount", mounting, true},  // mount units
-		{"/usr/bin/umount", mounting, true},
-		{"/usr/sbin/swapon", mounting, false}, // swap units: what they begin the guard ends
-		{"/usr/sbin/swapoff", mounting, false},
+		{Program: "/usr/bin/udevadm", Powers: devices, Children: true},               // systemd-udevd since 248
+		{Program: "/usr/lib/systemd/systemd-udevd", Powers: devices, Children: true}, // and before
+		{Program: "/usr/lib/systemd/systemd-modules-load", Powers: SysModule},
+		{Program: "/usr/bin/kmod", Powers: SysModule},                                      // modprobe@.service
+		{Program: "/usr/bin/kmod", Powers: PastTheLock, Kernel: true},                      // the kernel asks for a module
+		{Program: "/usr/lib/systemd/systemd-remount-fs", Powers: SysAdmin, Children: true}, // it runs mount
+		{Program: "/usr/lib/systemd/systemd-sysctl", Powers: SysAdmin | SysPtrace},
+		{Program: "/usr/lib/systemd/systemd-cryptsetup", Powers: SysAdmin},
+		{Program: "/usr/bin/systemd-machine-id-setup", Powers: SysAdmin},
+		{Program: "/usr/bin/mount", Powers: SysAdmin, Children: true}, // mount units
+		{Program: "/usr/bin/umount", Powers: SysAdmin, Children: true},
 	}
 }
 
 // CapabilityOptions replaces what Capabilities goes by.
 type CapabilityOptions struct {
-	// Except lists who may have powers. The first process of the machine, the kernel's own
-	// threads, and processes of this program may anyway.
+	// Except lists who may have powers. The first process of the machine, what it is about to
+	// start, the kernel's own threads, and processes of this program may anyway.
 	Except []Exception
 	// Now is a clock that is never set back. nil: since the start of the program.
 	Now func() time.Duration
@@ -279,24 +281,36 @@ const maxAncestors = 8
 
 // allowed returns the powers that a process may have: for what it is, or for what started it.
 func (c *Capabilities) allowed(pid, parent int) (p Powers) {
+	program := c.name(pid)
+	if program == c.program || c.starting(program, parent) {
+		return PastTheLock
+	}
 	for depth := 0; depth < maxAncestors && pid > 1; depth++ {
-		program := c.name(pid)
-		if program == c.program && depth == 0 {
-			return PastTheLock
-		}
+		st, err := c.status(c.file(parent, "status"))
+		byKernel := err == nil && !st.running
 		for _, e := range c.o.Except {
-			if e.Program == program && (depth == 0 || e.Children) {
+			if e.Program == program && (depth == 0 || e.Children) && (byKernel || !e.Kernel) {
 				p |= e.Powers
 			}
 		}
-		pid = parent
-		st, err := c.status(c.file(pid, "status"))
-		if err != nil {
+		if err != nil || byKernel {
 			break
 		}
-		parent = st.parent
+		pid, parent = parent, st.parent
+		program = c.name(pid)
 	}
 	return p
+}
+
+// starting tells a copy that the first process has made of itself, to start a service: it
+// prepares that with all powers, and gives up what the service is not to have last of all. A
+// user's own manager looks the same; what it starts does not.
+func (c *Capabilities) starting(program string, parent int) bool {
+	if parent != 1 {
+		return false
+	}
+	first, err := os.Readlink(c.path(c.file(1, "exe")))
+	return err == nil && first == program
 }
 
 // processes calls f with the number of every process and the inode of its folder.

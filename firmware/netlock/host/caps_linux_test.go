@@ -123,6 +123,11 @@ func TestCapabilities(t *testing.T) {
 		{"has, and may gain nothing", process{program: "/usr/bin/x", prm: rawSet, bnd: allCaps, nnp: true}, "powers past the lock: /usr/bin/x (CAP_NET_RAW)"},
 		{"kernel thread", process{parent: 2, kernel: true, prm: allCaps, eff: allCaps, bnd: allCaps}, ""},
 		{"root of its own user namespace", process{program: "/usr/bin/bwrap", prm: allCaps, bnd: allCaps, user: "4026532000"}, ""},
+		{"copy of the first process", process{program: "/usr/lib/systemd/systemd", parent: 1, prm: allCaps, bnd: allCaps}, ""},
+		{"its program, started by another", process{program: "/usr/lib/systemd/systemd", parent: 501, prm: rawSet}, "powers past the lock: /usr/lib/systemd/systemd (CAP_NET_RAW)"},
+		{"modprobe by the kernel", process{program: "/usr/bin/kmod", parent: 2, prm: allCaps, bnd: allCaps}, ""},
+		{"modprobe by another", process{program: "/usr/bin/kmod", parent: 501, prm: rawSet}, "powers past the lock: /usr/bin/kmod (CAP_NET_RAW)"},
+		{"another helper of the kernel", process{program: "/x", parent: 2, prm: rawSet}, "powers past the lock: /x (CAP_NET_RAW)"},
 		{"mount", process{program: "/usr/bin/mount", parent: 1, prm: hex(host.SysAdmin), bnd: hex(host.SysAdmin)}, ""},
 		{"mount with more", process{program: "/usr/bin/mount", parent: 1, prm: hex(host.SysAdmin | host.BPF)}, "powers past the lock: /usr/bin/mount (CAP_BPF)"},
 		{"run by a rule of udev", process{program: "/usr/sbin/dmsetup", parent: 300, prm: udevSet, bnd: udevSet}, ""},
@@ -151,7 +156,7 @@ func TestCapabilitiesInTime(t *testing.T) {
 	m := newMachine(t)
 	c := m.layer()
 	m.check(c, "")
-	m.start(600, process{program: "/usr/lib/systemd/systemd", parent: 1, prm: allCaps, bnd: allCaps})
+	m.start(600, process{program: "/sbin/y", parent: 1, prm: allCaps, bnd: allCaps})
 	verified(t, c, "")
 	m.now += host.SettleTime / 2
 	m.become(600, process{parent: 1, bnd: closedSet})
@@ -172,7 +177,7 @@ func TestCapabilitiesInTime(t *testing.T) {
 	m.now += host.SettleTime
 	verified(t, c, "")
 	m.now += host.FullEvery
-	m.check(c, "powers past the lock: /usr/lib/systemd/systemd (CAP_NET_RAW)")
+	m.check(c, "powers past the lock: /sbin/y (CAP_NET_RAW)")
 }
 
 func TestCapabilitiesMany(t *testing.T) {
