@@ -26,9 +26,6 @@ import (
 	"holdfast/storage/vault"
 )
 
-// ErrNotLocked: mode "locked" was asked for, and this version cannot lock a board.
-var ErrNotLocked = errors.New(`lock.mode is "locked", and the network lock (nftables tables, dropped capabilities) is not part of this version; set lock.mode = "bench" to record on a bench`)
-
 // Options is what Run needs beside the configuration.
 type Options struct {
 	Config  *config.Config
@@ -46,8 +43,9 @@ const lockWait = 2 * time.Second
 // that was read to its end.
 func Record(ctx context.Context, o Options) error {
 	cfg := o.Config
-	if !cfg.Bench() {
-		return ErrNotLocked
+	notify, err := newNotifier() // afterwards the process may open no socket of any kind
+	if err != nil {
+		o.Log.Warn("record", slog.Any("err", err))
 	}
 	notes, settle, err := confineRecorder(cfg, o.KeyCommand[0])
 	if err != nil {
@@ -70,7 +68,7 @@ func Record(ctx context.Context, o Options) error {
 		Links: links(cfg), OpenLink: link.Open, Vault: v, ArmedOnly: cfg.Vault.Record == config.RecordArmed,
 		Now: sinceBoot(), Host: hostClock, Guard: runFolder(cfg, v.DeviceID()), Pause: pause, Log: o.Log,
 	})
-	return errors.Join(runWithStatus(ctx, o, r), v.Close())
+	return errors.Join(runWithStatus(ctx, o, r, notify), v.Close())
 }
 
 // readPause is how long the reader rests after a read that brought little: stamps are late by that
@@ -86,11 +84,12 @@ func pause() {
 // sinceBoot is the one clock of the process.
 var sinceBoot = sync.OnceValue(bootClock)
 
-func runWithStatus(ctx context.Context, o Options, r *recorder.Recorder) error {
+func runWithStatus(ctx context.Context, o Options, r *recorder.Recorder, notify *notifier) error {
 	file := &status.File{Path: o.Config.Status.File, Log: o.Log, Report: func() status.Report { return report(r.Snapshot()) }}
 	statusCtx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { file.Run(statusCtx, r.Ready()) })
+	wg.Go(func() { notify.follow(statusCtx.Done(), r.Ready(), r.Beat) })
 	err := r.Run(ctx)
 	stop()
 	wg.Wait()
@@ -190,11 +189,12 @@ func header(cfg *config.Config, version string, notes []segment.Note) segment.He
 	return h
 }
 
-// bootID tells two starts of the kernel apart (random(4)).
-func bootID() string {
+// bootID tells two starts of the kernel apart (random(4)). It is read once: a confined process
+// may no longer.
+var bootID = sync.OnceValue(func() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(id))
-}
+})

@@ -40,18 +40,35 @@ func (n *notifier) tell(state string) {
 	}
 }
 
-// watchdog tells each second that the process goes on, while alive says so, until done is closed.
-func (n *notifier) watchdog(done <-chan struct{}, alive func() bool) {
+// watchdogSilence is how long the beat may stand still: a sync of a card that is wearing out can
+// take seconds, and starting the recorder again does not make it faster.
+const watchdogSilence = 20 * time.Second
+
+// follow tells that the program is ready, and each second that it goes on, until done is
+// closed. beat counts what it does; a beat that stands still is told no more, and the service
+// manager's watchdog then starts the program again.
+func (n *notifier) follow(done, ready <-chan struct{}, beat func() int64) {
+	select {
+	case <-done:
+		return
+	case <-ready:
+		n.tell("READY=1")
+	}
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
+	last, since := beat(), time.Now()
 	for {
 		select {
 		case <-done:
+			n.tell("STOPPING=1")
 			return
 		case <-t.C:
-			if alive() {
-				n.tell("WATCHDOG=1")
-			}
+		}
+		if now := beat(); now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) < watchdogSilence {
+			n.tell("WATCHDOG=1")
 		}
 	}
 }

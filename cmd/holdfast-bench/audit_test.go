@@ -26,11 +26,11 @@ func runAudit(t *testing.T, args ...string) (code int, stdout, stderr string) {
 // TestAuditTamper: the table, the list of what nobody can notice, and the files of -o.
 func TestAuditTamper(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")
-	code, stdout, stderr := runAudit(t, "--tamper", "--network", "--seed", "3", "-o", dir)
+	code, stdout, stderr := runAudit(t, "--tamper", "--faults", "--seed", "3", "-o", dir)
 	if code != cli.OK || stderr != "" {
 		t.Fatalf("code %d, stderr %q\n%s", code, stderr, stdout)
 	}
-	for _, want := range []string{"edit a leaf", "graft another board's", "cannot be noticed: ", "not built yet, not run: network\n", "\nok: everything is as it must be\n"} {
+	for _, want := range []string{"edit a leaf", "graft another board's", "cannot be noticed: ", "not built yet, not run: faults\n", "\nok: everything is as it must be\n"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is not in\n%s", want, stdout)
 		}

@@ -37,7 +37,7 @@ EXIT STATUS
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(keygenCommand(), provisionCommand(), keytestCommand(), listCommand(), verifyCommand(), openCommand(), boardsCommand())
+	root.AddCommand(keygenCommand(), provisionCommand(), keytestCommand(), listCommand(), verifyCommand(), openCommand(), ticketCommand(), boardsCommand())
 	root.AddCommand(laterCommands()...)
 	return root
 }

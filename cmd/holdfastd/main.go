@@ -61,7 +61,9 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		firmware.Restrict(cfg)
+		if err := firmware.Restrict(cfg); err != nil {
+			return err
+		}
 		part := func(name string) []string { return []string{self, name, "--config", *path} }
 		err = firmware.Run(cmd.Context(), cfg, part("lockdown"), part("record"), log())
 		var exit *firmware.ExitError

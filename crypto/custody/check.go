@@ -119,8 +119,12 @@ func (e *Epoch) check() error {
 }
 
 func (e *Lock) check() error {
-	return errors.Join(numbers(e.T, e.Refused), oneOf(e.Grade, "A", "B", "none"), oneOf(e.Lock, "locked", "bench", "open"))
+	return errors.Join(numbers(e.T, e.Refused), oneOf(e.Grade, "A", "B", "none"), oneOf(e.Lock, "locked", "bench", "open"),
+		when(e.Ticket == "" || e.Lock == "open" && isNumber128(e.Ticket), errWord))
 }
+
+// isNumber128 tells 32 lower-case hex digits.
+func isNumber128(s string) bool { return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == "" }
 
 func (e *Recovered) check() error {
 	err := errors.Join(numbers(e.T), when(IsRecord(e.Record), errName), when(e.Files != nil, errEmpty))
@@ -151,7 +155,7 @@ func (e *FlightKey) check() error {
 			when(i == 0 || keyBefore(e.Files[i-1].Name, f.Name), errUnordered))
 	}
 	for _, r := range e.Recipients {
-		err = errors.Join(err, when(len(r) == 32 && strings.Trim(r, "0123456789abcdef") == "", errKey))
+		err = errors.Join(err, when(isNumber128(r), errKey))
 	}
 	return err
 }

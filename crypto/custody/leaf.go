@@ -79,12 +79,15 @@ const (
 	SlotsNone = "none" // none, and nothing that one would have counted
 )
 
-// Lock is the state of the network lock at a start.
+// Lock is the state of the network lock at a start, or from now on.
 type Lock struct {
 	Grade   string `json:"grade"`   // A, B or none
 	Lock    string `json:"lock"`    // locked, bench or open
 	Refused int64  `json:"refused"` // attempts since the leaf before
 	T       int64  `json:"t"`
+	// Ticket is the number of the statement for which recording has stopped and the lock is
+	// open until the next leaf Lock; empty where there is none.
+	Ticket string `json:"ticket,omitempty"`
 }
 
 // File is a segment file as it was found: with size 0 where it was gone. The two signed fields,

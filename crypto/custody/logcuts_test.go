@@ -24,6 +24,7 @@ func TestLogCuts(t *testing.T) {
 			for _, record := range l.Live() {
 				b.must(l.Add(&custody.Recovered{Record: record, Files: []custody.File{}}))
 			}
+			b.must(l.Add(lockLeaf()))
 			for range r.IntN(40) {
 				randomStep(b, l, r)
 			}

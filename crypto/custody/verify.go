@@ -38,7 +38,7 @@ type Options struct {
 	Stop func() error
 }
 
-// Verify checks the device's folder at the root of fsys by rules V1 to V16 of
+// Verify checks the device's folder at the root of fsys by rules V1 to V17 of
 // docs/format/v1.md, section 6.6. It needs no decryption key and believes nothing that it reads.
 // What is wrong with the folder stands in the report. An error means that no verdict was
 // reached: ErrHead, keys.ErrDeviceKey (both of Options), or that of Options.Stop.
@@ -78,7 +78,7 @@ type verifier struct {
 
 	logSize  int64
 	logError error // of the medium, while reading log.bin
-	unsound  bool  // V1 to V12 have found something worse than a cut
+	unsound  bool  // V1 to V12, or V17, have found something worse than a cut
 }
 
 // Names inside a device's folder.
@@ -94,7 +94,7 @@ var slotFile = [2]string{"LOG/cp.A", "LOG/cp.B"}
 // find adds a finding about the device as a whole.
 func (v *verifier) find(f Finding) {
 	v.rep.State = v.rep.State.Worse(f.State)
-	if len(f.Rule) == 2 || f.Rule < "V13" { // V1 to V12
+	if len(f.Rule) == 2 || f.Rule < "V13" || f.Rule == "V17" { // V1 to V12, V17
 		v.unsound = v.unsound || verdictRank[f.State] > verdictRank[VerdictCut]
 	}
 	if len(v.rep.Findings) >= maxFindings {

@@ -129,6 +129,12 @@ func (b *built) lock() {
 	b.leaf(&custody.Lock{Grade: "none", Lock: "bench", T: b.tick(1000)})
 }
 
+// unlocked says that the lock is open for a ticket.
+func (b *built) unlocked() {
+	b.t.Helper()
+	b.leaf(&custody.Lock{Grade: "none", Lock: "open", T: b.tick(1000), Ticket: strings.Repeat("0a", 16)})
+}
+
 // tick lets time pass and adds the leaves E that are due.
 func (b *built) tick(usec int64) int64 {
 	b.t.Helper()

@@ -47,7 +47,7 @@ type liveRecord struct {
 }
 
 // chain follows log.bin from its first leaf: signatures, epochs, times and the order of leaves
-// (V1 to V9). It keeps one byte for each number and a little for each record that has not ended.
+// (V1 to V9, V17). It keeps one byte for each number and a little for each record that has not ended.
 type chain struct {
 	device    string
 	deviceKey ed25519.PublicKey // nil: not known
@@ -62,6 +62,7 @@ type chain struct {
 	outside                   bool              // a leaf outside its epoch was reported
 	begun                     bool              // K or L of this boot was seen
 	sealed                    bool              // K of this boot was seen
+	lock                      *Lock             // the newest leaf L of this boot; nil: none
 
 	numbers  []byte // by number, from 1 at index 1
 	live     map[string]*liveRecord
@@ -158,7 +159,7 @@ func (c *chain) boot(b *Boot) (right bool) {
 		c.breach("V5", "both checkpoints were bad or gone at the start of boot %d, although there were records", b.Boot)
 	}
 	c.boots, c.start, c.time, c.epoch = b.Boot, b.T, b.T, 0
-	c.outside, c.begun, c.sealed = false, false, false
+	c.outside, c.begun, c.sealed, c.lock = false, false, false, nil
 	c.key = nil
 	switch {
 	case c.deviceKey == nil:
@@ -192,11 +193,11 @@ func (c *chain) nextEpoch(e *Epoch) (right bool) {
 	return true
 }
 
-// event takes a leaf about records: V6 to V9.
+// event takes a leaf about records and the lock: V6 to V9, V17.
 func (c *chain) event(e Entry) {
 	switch e := e.(type) {
 	case *Lock:
-		c.begun = true
+		c.begun, c.lock = true, e
 	case *Recovered:
 		c.found(e)
 	case *FlightKey:
@@ -247,6 +248,12 @@ func (c *chain) has(name string, bits byte) bool {
 func (c *chain) record(e *FlightKey) {
 	if late := c.leftOver(); len(late) > 0 {
 		c.breach("V8", "%s had not ended at the start of boot %d, and no leaf R names it before %s", strings.Join(late, ", "), c.boots, e.Record)
+	}
+	switch {
+	case c.lock == nil && !c.sealed:
+		c.breach("V17", "no leaf L says how the lock stood before %s", e.Record)
+	case c.lock != nil && c.lock.Ticket != "":
+		c.breach("V17", "%s was begun while the lock was open for a ticket", e.Record)
 	}
 	c.begun, c.sealed = true, true
 	if !c.count(e.Record) {

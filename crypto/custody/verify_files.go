@@ -107,7 +107,8 @@ func (v *verifier) segment(r *held, name string, h *heldSegment, files folder) {
 			files.pass(open) // which a start is about to remove
 		}
 	case h.bits&segmentRefused != 0 && gone:
-		r.rep.Segments = append(r.rep.Segments, SegmentReport{Name: name, State: v.covered(r, h, nil), Rule: "proven", Leaf: at(h.lost),
+		// Nothing is missing that was promised, and a signed leaf says why.
+		r.rep.Segments = append(r.rep.Segments, SegmentReport{Name: name, State: VerdictClean, Leaf: at(h.lost),
 			Why: "the medium, or policy, refused to keep it"})
 		files.pass(open)
 	case h.bits&(segmentOpened|segmentFailed) != 0, inR(closed), inR(open):

@@ -33,7 +33,7 @@ func (a Verdict) Worse(b Verdict) Verdict {
 // Finding is one thing that is not as it should be.
 type Finding struct {
 	State Verdict `json:"state"`
-	// Rule is V1 to V16 of docs/format/v1.md, section 6.6, or "proven" for what is right but
+	// Rule is V1 to V17 of docs/format/v1.md, section 6.6, or "proven" for what is right but
 	// lies behind the last signature.
 	Rule string `json:"rule"`
 	File string `json:"file,omitempty"` // inside the device's folder

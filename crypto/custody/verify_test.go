@@ -144,6 +144,23 @@ func TestRules(t *testing.T) {
 			b.lost("deleted", r, "")
 			b.drop(r)
 		}, f("tampered", "V9", logName, 7, "twice")},
+		{"V17 no L", func(b *built) {
+			b.startWith(custody.Boot{Boot: 1, Slots: "none", V: 1})
+			b.checkpoint()
+			b.checkpoint()
+			b.record('G', 1)
+		}, f("tampered", "V17", logName, 1, "no leaf L")},
+		{"V17 no L in a later boot", func(b *built) {
+			b.start()
+			b.startWith(custody.Boot{Boot: 2, Slots: "good", V: 1})
+			b.record('G', 1)
+		}, f("tampered", "V17", logName, 3, "no leaf L")},
+		{"V17 recorded during maintenance", func(b *built) {
+			b.start()
+			b.record('G', 1)
+			b.unlocked()
+			b.record('F', 1)
+		}, f("tampered", "V17", logName, 7, "for a ticket")},
 		{"V11 both bad", func(b *built) {
 			b.start()
 			b.record('G', 1)

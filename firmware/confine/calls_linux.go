@@ -164,11 +164,11 @@ func key() calls {
 // messages come through mmap and epoll; rules go through netlink. Modules that a rule needs
 // the kernel loads by itself, which takes nothing of the guard.
 func guard() calls {
-	return union(runtime(), threads(), start(), files(), always("tgkill", "ppoll", "ioctl",
+	return union(runtime(), threads(), start(), files(), nativeOwners(), always("tgkill", "ppoll",
 		"bpf", "swapoff", "mknodat", "fchown", "fchownat", "fchmod", "fchmodat", "ftruncate", "umask", "uname", "sysinfo", "adjtimex",
 		"bind", "getsockname", "getsockopt", "setsockopt", "sendto", "sendmsg", "recvfrom", "recvmsg", "shutdown",
-		"inotify_init1", "inotify_add_watch", "inotify_rm_watch", "pipe2", "dup3", "memfd_create"),
-		when("socket", 0, unix.AF_NETLINK))
+		"inotify_init1", "inotify_add_watch", "inotify_rm_watch", "pipe2", "dup3"),
+		when("socket", 0, unix.AF_NETLINK), when("ioctl", 1, unix.SIOCGIFNAME, unix.TCGETS))
 }
 
 // supervisor is what its children are allowed, and starting them.

@@ -11,3 +11,6 @@ func nativeRuntime() calls { return always("gettimeofday") }
 func nativeStart() calls {
 	return union(when("arch_prctl", 0, archSetFS), nativeStat(), always(statCall, "lseek"))
 }
+
+// nativeOwners are the calls that give a file to another user.
+func nativeOwners() calls { return always("chown", "lchown") }

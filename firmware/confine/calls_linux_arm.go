@@ -24,3 +24,6 @@ func nativeFiles() calls {
 func nativeUsers() calls {
 	return always("setgroups32", "setresgid32", "setresuid32", "setgid32", "setuid32", "setgroups", "setresgid", "setresuid")
 }
+
+// nativeOwners are the calls that give a file to another user.
+func nativeOwners() calls { return always("chown32", "lchown32", "fchown32") }

@@ -68,10 +68,9 @@ func guardAtWork(cgroup string) error {
 	return errors.Join(err, lock.Close())
 }
 
-// TestGuardAtWork: a guard that is confined locks, covers a link that comes later, names who
+// testGuardAtWork: a guard that is confined locks, covers a link that comes later, names who
 // tries to send though that is another user's process, opens and shuts.
-func TestGuardAtWork(t *testing.T) {
-	nstest.Need(t)
+func testGuardAtWork(t *testing.T) {
 	cgroup := nstest.Cgroup(t)
 	cmd := exec.CommandContext(t.Context(), captiveProgram(t), cgroup)
 	cmd.Env = append(os.Environ(), confineEnv+"=guard at work")
@@ -137,6 +136,7 @@ func sendForAWhile() {
 			_, _ = c.Write([]byte("x"))
 			c.Close()
 		}
-		_ = unix.Nanosleep(&unix.Timespec{Nsec: int64(25 * time.Millisecond)}, nil)
+		pause := unix.NsecToTimespec((25 * time.Millisecond).Nanoseconds())
+		_ = unix.Nanosleep(&pause, nil)
 	}
 }

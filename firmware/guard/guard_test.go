@@ -267,12 +267,13 @@ func TestNeverOpened(t *testing.T) {
 			b.must(err)
 			b.must(os.WriteFile(b.path("signers.txt"), []byte(k.Verifier()+"\n"), 0o644))
 		},
-		"no signer":        func(b *board) { b.ticket(time.Minute, nil); b.must(os.Remove(b.path("signers.txt"))) },
-		"empty signers":    func(b *board) { b.ticket(time.Minute, nil); b.must(os.WriteFile(b.path("signers.txt"), nil, 0o644)) },
-		"another board":    func(b *board) { b.ticket(time.Minute, func(s *custody.Statement) { s.Device = "ffffffff" }) },
-		"another boot":     func(b *board) { b.ticket(time.Minute, func(s *custody.Statement) { s.Until.Boot = 6 }) },
-		"its time is over": func(b *board) { b.ticket(time.Minute, func(s *custody.Statement) { s.Until.Usec = 1 }) },
-		"a receipt":        func(b *board) { b.ticket(0, receipt) },
+		"no signer":                      func(b *board) { b.ticket(time.Minute, nil); b.must(os.Remove(b.path("signers.txt"))) },
+		"empty signers":                  func(b *board) { b.ticket(time.Minute, nil); b.must(os.WriteFile(b.path("signers.txt"), nil, 0o644)) },
+		"signers that others can change": func(b *board) { b.ticket(time.Minute, nil); b.must(os.Chmod(b.path("signers.txt"), 0o666)) },
+		"another board":                  func(b *board) { b.ticket(time.Minute, func(s *custody.Statement) { s.Device = "ffffffff" }) },
+		"another boot":                   func(b *board) { b.ticket(time.Minute, func(s *custody.Statement) { s.Until.Boot = 6 }) },
+		"its time is over":               func(b *board) { b.ticket(time.Minute, func(s *custody.Statement) { s.Until.Usec = 1 }) },
+		"a receipt":                      func(b *board) { b.ticket(0, receipt) },
 		"damaged numbers": func(b *board) {
 			b.ticket(time.Minute, nil)
 			b.must(os.WriteFile(b.path("used-numbers"), bytes.Repeat([]byte("x"), 84), 0o600))

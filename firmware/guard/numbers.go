@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -47,11 +48,30 @@ func readSigners(name string) ([]note.Verifier, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if err := trustworthy(f); err != nil {
+		return nil, err
+	}
 	list, err := keys.ParseSigners(f)
 	if err == nil && len(list) == 0 {
 		err = ErrNoSigners
 	}
 	return list, err
+}
+
+// ErrWritable: a list of signers that others than the guard's user can change.
+var ErrWritable = errors.New("others can change the list of signers: it must belong to root, with mode 0644 or less")
+
+// trustworthy: whoever can write the list can open the lock.
+func trustworthy(f *os.File) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	owner, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok || !fi.Mode().IsRegular() || owner.Uid != 0 && int(owner.Uid) != os.Geteuid() || fi.Mode().Perm()&0o022 != 0 {
+		return ErrWritable
+	}
+	return nil
 }
 
 // openNumbers opens the list of used numbers, makes it where it is missing, and cuts off what a

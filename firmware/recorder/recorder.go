@@ -56,6 +56,7 @@ type Recorder struct {
 	gaps   atomic.Int64
 	noise  atomic.Int64
 	drops  atomic.Int64
+	beat   atomic.Int64 // turns of the writer's loop
 
 	mu       sync.Mutex
 	untried  map[int]bool
@@ -134,6 +135,9 @@ func (r *Recorder) withGuard(ctx context.Context) (end func()) {
 		parts.Wait()
 	}
 }
+
+// Beat grows at least once a second while the recorder is well.
+func (r *Recorder) Beat() int64 { return r.beat.Load() }
 
 // Ready is closed when each link was tried once.
 func (r *Recorder) Ready() <-chan struct{} { return r.ready }

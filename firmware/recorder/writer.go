@@ -57,6 +57,7 @@ func (w *writer) run(done <-chan struct{}) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		w.r.beat.Add(1)
 		now := w.r.cfg.Now()
 		w.guard(now)
 		w.look(now)

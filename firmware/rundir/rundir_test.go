@@ -94,14 +94,16 @@ func TestLock(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	for name, change := range map[string]func(*evidence.Lock){
-		"a word":     func(l *evidence.Lock) { l.Lock = "shut" },
-		"bench":      func(l *evidence.Lock) { l.Lock = "bench" },
-		"no grade":   func(l *evidence.Lock) { l.Grade = "none" },
-		"a grade":    func(l *evidence.Lock) { l.Grade = "C" },
-		"a count":    func(l *evidence.Lock) { l.Refused = -5 },
-		"a number":   func(l *evidence.Lock) { l.Maintenance = &evidence.Maintenance{Number: "x", Phase: "asked"} },
-		"upper case": func(l *evidence.Lock) { l.Maintenance = &evidence.Maintenance{Number: strings.Repeat("0A", 16), Phase: "asked"} },
-		"a phase":    func(l *evidence.Lock) { l.Maintenance = &evidence.Maintenance{Number: good.Number, Phase: "so"} },
+		"a word":   func(l *evidence.Lock) { l.Lock = "shut" },
+		"bench":    func(l *evidence.Lock) { l.Lock = "bench" },
+		"no grade": func(l *evidence.Lock) { l.Grade = "none" },
+		"a grade":  func(l *evidence.Lock) { l.Grade = "C" },
+		"a count":  func(l *evidence.Lock) { l.Refused = -5 },
+		"a number": func(l *evidence.Lock) { l.Maintenance = &evidence.Maintenance{Number: "x", Phase: "asked"} },
+		"upper case": func(l *evidence.Lock) {
+			l.Maintenance = &evidence.Maintenance{Number: strings.Repeat("0A", 16), Phase: "asked"}
+		},
+		"a phase": func(l *evidence.Lock) { l.Maintenance = &evidence.Maintenance{Number: good.Number, Phase: "so"} },
 	} {
 		f.lock(change)
 		f.wants(name, "open", "no sense")

@@ -63,6 +63,7 @@ var table = []rule{
 
 	{pkg: "firmware", ours: slices.Concat([]string{"firmware/..."}, part), never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/config", ours: []string{"boards"}, never: []string{"./mavlink/...", "./crypto/...", "./storage/..."}},
+	{pkg: "firmware/confine", never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/recorder", ours: part, never: onBoard},
 	{pkg: "firmware/status", ours: part, never: onBoard},
 

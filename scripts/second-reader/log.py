@@ -1,4 +1,4 @@
-"""The public log of a device: docs/format/v1.md, section 6, rules V1 to V12 and V16."""
+"""The public log of a device: docs/format/v1.md, section 6, rules V1 to V12, V16 and V17."""
 
 import base64
 import hashlib
@@ -147,6 +147,8 @@ LOST = {"record": name(RECORD), "why": word("deleted", "undone", "failed", "refu
 
 
 def shape_of(kind, body):
+    if kind == "L" and body.get("lock") == "open" and "ticket" in body:
+        return {"t": integer, "ticket": name(re.compile("[0-9a-f]{32}")), **SHAPES[kind]}
     if kind != "X":
         return {"t": integer, **SHAPES[kind]}
     shape = {"t": integer, **LOST}
@@ -350,6 +352,7 @@ class Log:
         self.records, self.next, self.findings = {}, 1, []
         self.boot = self.epoch = self.began = self.last = 0
         self.key, self.trusted, self.fresh, self.plain = None, False, False, True
+        self.lock = None  # the newest L of this boot
         self.snapshots = {}
         self.snapshot()
 
@@ -406,6 +409,7 @@ class Log:
         elif self.device_key:
             self.breach("V2", "a boot's signature is not right under the device key")
         self.boot, self.epoch, self.began, self.fresh = leaf["boot"], 0, leaf["t"], True
+        self.lock = None
         self.take_key(leaf)
 
     def take_key(self, leaf):
@@ -428,7 +432,7 @@ class Log:
         self.take_key(leaf)
 
     def leaf_L(self, leaf):
-        self.fresh = False
+        self.fresh, self.lock = False, leaf
 
     def leaf_R(self, leaf):
         r = self.records.get(leaf["record"])
@@ -444,6 +448,9 @@ class Log:
     def leaf_K(self, leaf):
         if any(r.boot != self.boot and r.running() for r in self.records.values()):
             self.breach("V8", "a record that a cut ended has no R")
+        if self.lock is None or "ticket" in self.lock:
+            self.breach("V17", "%s was begun without an L, or while the lock was open for a ticket"
+                        % leaf["record"])
         self.fresh = False
         r = self.begin(leaf["record"])
         if r:

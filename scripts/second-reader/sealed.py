@@ -29,6 +29,7 @@ MAX_DEPTH = 4
 META, NOISE, PAD, ZSTD = 0x184D2A50, 0x184D2A51, 0x184D2A5F, 0xFD2FB528
 LIMITS = {META: 1 << 20, NOISE: 8 << 20, PAD: 1 << 18}
 MAX_FRAME = 16 << 20
+MAX_LINE = 4096  # of stream X
 
 
 class NoIdentity(Exception):
@@ -340,14 +341,25 @@ def noise_runs(data):
         at += 22 + size
 
 
+def is_attempt(line):
+    """Tell a line of stream X: section 3.6."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return (len(line) <= MAX_LINE and line.endswith(b"\n") and isinstance(value, dict)
+            and type(value.get("count")) is int and value["count"] >= 1
+            and all(isinstance(value.get(k), str) and value[k] for k in ("layer", "what")))
+
+
 class Output:
-    """telemetry.tlog and noise.bin of one record, each block once."""
+    """telemetry.tlog, noise.bin and audit.jsonl of one record, each block once."""
 
     def __init__(self, folder):
-        self.folder, self.seen, self.frames = folder, set(), 0
-        self.tlog = self.noise = None
+        self.folder, self.seen, self.frames, self.lines = folder, set(), 0, 0
+        self.tlog = self.noise = self.audit = None
 
-    def write(self, source):
+    def write(self, source, stream):
         """Take what is in one form of a segment; tell whether all of it could be read."""
         meta, good = None, True
         for kind, content in blocks(source):
@@ -357,14 +369,20 @@ class Output:
                 meta = parse_meta(content)
                 good = good and meta is not None
             elif kind in (ZSTD, NOISE) and meta is not None:
-                self.block(kind, meta, content)
+                self.block(stream, kind, meta, content)
         return good
 
-    def block(self, kind, meta, content):
-        if (kind, meta["block"]) in self.seen:
+    def block(self, stream, kind, meta, content):
+        if (stream, kind, meta["block"]) in self.seen:
             return
-        self.seen.add((kind, meta["block"]))
+        self.seen.add((stream, kind, meta["block"]))
         self.make()
+        if stream == "X":
+            for line in content.splitlines(keepends=True) if kind == ZSTD else ():
+                if is_attempt(line):
+                    self.audit.write(line)
+                    self.lines += 1
+            return
         if kind == ZSTD:
             for stamp, frame in entries(content):
                 boot = stamp - meta.get("stamp_offset_usec", 0)
@@ -382,9 +400,10 @@ class Output:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
             self.tlog = open(os.path.join(self.folder, "telemetry.tlog"), "xb")
             self.noise = open(os.path.join(self.folder, "noise.bin"), "xb")
+            self.audit = open(os.path.join(self.folder, "audit.jsonl"), "xb")
 
     def close(self):
-        for file in (self.tlog, self.noise):
+        for file in (self.tlog, self.noise, self.audit):
             if file:
                 file.close()
 

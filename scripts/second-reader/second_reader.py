@@ -6,7 +6,7 @@
 
 Needs Python 3.11, python3-cryptography, and for open the stock programs age (1.3 or later, named
 by --age, $AGE or PATH) and zstd. It does not share code with Holdfast, so that the two can
-check each other. What it leaves out: UTC, audit.jsonl, and what lies behind a bad chunk.
+check each other. What it leaves out: UTC, events, and what lies behind a bad chunk.
 
 Exit codes: 0 done, 1 error, 2 usage, 3 cut or damaged, 4 tampered, missing or unsigned, 5 no
 identity fits, 6 nothing there.
@@ -464,7 +464,7 @@ def read_form(age, identity, path, limit, out):
                 limit -= len(data)
             part.seek(0)
         with age.start(source, identity) as p:
-            good = out.write(sealed.Input(p.stdout))
+            good = out.write(sealed.Input(p.stdout), os.path.basename(path)[0])
             p.stdout.read()
         return good
 
@@ -486,13 +486,13 @@ def open_record(device, record, keys, options):
     for s in segments.values():
         out = apart if s["state"] in ("tampered", "unsigned") else proven
         path = os.path.join(device.path, record, s["file"])
-        if s["file"].startswith("T") and s["state"] != "missing" and not read_form(
+        if s["file"][0] in "TX" and s["state"] != "missing" and not read_form(
                 keys.age, identity, path, s["limit"], out):
             row["state"] = worst(row["state"], "damaged")
     proven.make()
     for out in (proven, apart):
         out.close()
-    row.update(frames=proven.frames, unverified_frames=apart.frames)
+    row.update(frames=proven.frames, unverified_frames=apart.frames, attempt_lines=proven.lines)
     with open(os.path.join(folder, "flight.json"), "x", encoding="ascii") as f:
         json.dump({**row, "signed": True, "segments": device.report()["records"]}, f, indent=2)
     return row

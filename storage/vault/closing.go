@@ -19,6 +19,7 @@ import (
 // closed one whole, and a leaf or an open line that names it.
 type closeJob struct {
 	rec     *record
+	stream  byte
 	dir     string
 	number  int
 	to      age.Recipient
@@ -59,24 +60,34 @@ const (
 	closeDone
 )
 
-// queue lines up a clean close. At most two wait, so that memory is bounded, and the number of
-// records that a start has to look at.
+// queue lines up a clean close. At most two of a stream wait, so that memory is bounded, and the
+// number of records that a start has to look at.
 func (v *Vault) queue(j *closeJob) {
 	v.closing = append(v.closing, j) // first: a checkpoint must list it
-	for i := v.pressing(); i >= 0; i = v.pressing() {
+	for i := v.pressing(j.stream); i >= 0; i = v.pressing(j.stream) {
 		v.closing[i].tries, v.closing[i].retryAt = closeTries, 0 // no room to wait any longer
 		v.stepClose(i)
 	}
 }
 
-// pressing returns a clean close that must be done now; -1: none.
-func (v *Vault) pressing() int {
+// pressing returns a clean close of a stream that must be done now; -1: none. Those of the audit
+// are never a reason for telemetry to wait.
+func (v *Vault) pressing(stream byte) int {
 	const most = 2
-	if len(v.closing) <= most {
+	all := 0
+	for _, j := range v.closing {
+		if j.stream == stream {
+			all++
+		}
+	}
+	if all <= most {
 		return -1
 	}
 	held, first := 0, -1
 	for i, j := range v.closing {
+		if j.stream != stream {
+			continue
+		}
 		if j.state == closeSigned && v.log.signed < j.leaves && (v.cfg.Now() < v.log.retryAt || v.log.now() != nil) {
 			continue // a log that cannot be written does not keep the recorder
 		}
@@ -97,7 +108,7 @@ func (v *Vault) pressing() int {
 func (v *Vault) buffer() []byte { return make([]byte, 0, v.room) }
 
 func (j *closeJob) path(suffix string) string {
-	return j.dir + "/" + SegmentFile{'T', j.number, suffix}.String()
+	return j.dir + "/" + SegmentFile{j.stream, j.number, suffix}.String()
 }
 
 // step does the next step. A failure puts the job off, and ends it after the last try: the open
@@ -132,14 +143,14 @@ func (j *closeJob) giveUp(v *Vault) {
 		v.strays = append(v.strays, j)
 	}
 	if !j.lost {
-		v.log.add(lostLeaf(j.rec.id, j.number, &j.durable))
+		v.log.add(lostLeaf(j.rec.id, j.stream, j.number, &j.durable))
 	}
 	v.log.want()
 }
 
 // name adds leaf C: the closed form stands.
 func (j *closeJob) name(v *Vault) {
-	v.log.add(&custody.Closed{Record: j.rec.id.String(), Segment: segmentName('T', j.number), Size: j.closed.bytes,
+	v.log.add(&custody.Closed{Record: j.rec.id.String(), Segment: segmentName(j.stream, j.number), Size: j.closed.bytes,
 		SHA256: j.closed.sum[:], From: j.span.from, To: j.span.to, Frames: j.span.frames})
 	v.log.want()
 	j.leaves = v.log.log.Size()

@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
-	"holdfast/crypto/custody"
 	"holdfast/storage/segment"
 )
 
@@ -39,15 +38,13 @@ type Config struct {
 	Now func() time.Duration
 	// NewKey makes the identity of the next record. It may take milliseconds.
 	NewKey func() (*FlightKey, error)
-	// Header is copied into each segment; the vault fills in device, record and numbers.
+	// Header is copied into each segment; the vault fills in device, record and numbers. Its Lock
+	// and Grade are those of the start; SetLock changes them.
 	Header segment.Header
 
 	FlushArmed, FlushIdle time.Duration
 	// WhenFull is "stop" or "oldest", Record is "always" or "armed"; empty is the first of both.
 	WhenFull, Record string
-	// Lock is what the public log says of the network lock: state, grade and attempts refused.
-	// Its empty state is that of Header.
-	Lock custody.Lock
 	// Reserve is free space, in bytes, that only telemetry may use.
 	Reserve int64
 	// Wipe is called after file keys were dropped, so that their memory is cleared.

@@ -422,9 +422,13 @@ func TestLossWindow(t *testing.T) {
 		r := newRig(mustOpen(t, config(d, now)), now, 1, 0)
 		must(t, r.run(append(flightDay, flightDay...)...))
 		for _, kind := range []vault.Kind{vault.Flight, vault.Ground} {
+			t.Logf("%s: a line of the audit waits at most %v", kind, r.lineWait[kind])
 			flush, begin := r.waited[kind.String()+" flush"], r.waited[kind.String()+" begin"]
 			t.Logf("syncs of %v, %s: an entry waits at most %v in the record, %v where it begins one", sync, kind, flush, begin)
 			promise := map[vault.Kind]time.Duration{vault.Flight: 250 * time.Millisecond, vault.Ground: time.Second}[kind]
+			if r.lineWait[kind] > promise {
+				t.Errorf("%s: a line of the audit waited %v", kind, r.lineWait[kind])
+			}
 			if max(flush, begin) > promise {
 				t.Errorf("%s: the promise is %v", kind, promise)
 			}

@@ -156,14 +156,42 @@ type rig struct {
 	waited     map[string]time.Duration // the longest an entry waited, by what was done
 	onFlush    func()                   // after each flush with success
 	failed     func(error) bool         // ends the run where it returns true
+
+	// Lines of the audit arrive, too: number lines of them were given, those below lasting are
+	// known to be durable.
+	lines, lasting uint64
+	lineWait       map[vault.Kind]time.Duration // the longest that a line waited a second into a record or later
 }
+
+// linePeriod is the time between two lines of the audit.
+const linePeriod = 510 * time.Millisecond
+
+// line is what the n-th line of the audit holds.
+func line(n uint64) []byte { return fmt.Appendf(nil, "{\"line\":%d}\n", n) }
+
+// audit gives lines that have arrived, and notes what is durable.
+func (r *rig) audit() {
+	if _, waits := r.v.AuditDue(); !waits && r.v.Record().Number != 0 {
+		if r.lasting < r.lines && r.lineAt(r.lasting) > r.armedSince+time.Second {
+			kind := r.v.Record().Kind
+			r.lineWait[kind] = max(r.lineWait[kind], r.clock.now-r.lineAt(r.lasting))
+		}
+		r.lasting = r.lines
+	}
+	for r.lineAt(r.lines) <= r.clock.now && r.v.Audit(line(r.lines)) {
+		r.lines++
+	}
+}
+
+// lineAt is when line n arrives.
+func (r *rig) lineAt(n uint64) time.Duration { return r.start + time.Duration(n-r.base+1)*linePeriod }
 
 // period is the time between two entries.
 const period = 10 * time.Millisecond
 
 func newRig(v *vault.Vault, c *clock, seed, base uint64) *rig {
-	return &rig{v: v, clock: c, rng: rand.New(rand.NewPCG(seed, 77)), start: c.now, base: base, next: base, durable: base,
-		waited: map[string]time.Duration{}, failed: func(err error) bool { return errors.Is(err, storagetest.ErrPowerCut) || errors.Is(err, errKilled) }}
+	return &rig{v: v, clock: c, rng: rand.New(rand.NewPCG(seed, 77)), start: c.now, base: base, next: base, durable: base, lines: base, lasting: base,
+		waited: map[string]time.Duration{}, lineWait: map[vault.Kind]time.Duration{}, failed: func(err error) bool { return errors.Is(err, storagetest.ErrPowerCut) || errors.Is(err, errKilled) }}
 }
 
 // arrived returns the number behind the newest entry that has arrived.
@@ -192,7 +220,11 @@ func (r *rig) run(phases ...phase) error {
 	if err := r.drain(); err != nil && r.fault(err) {
 		return err
 	}
-	return r.v.End()
+	err := r.v.End()
+	if err == nil && r.faults == 0 {
+		r.lasting = r.lines
+	}
+	return err
 }
 
 // fault backs off as the recorder does.
@@ -203,6 +235,7 @@ func (r *rig) fault(err error) (stop bool) {
 }
 
 func (r *rig) tick() error {
+	r.audit()
 	now := r.clock.now
 	if now >= r.nextRoom {
 		r.nextRoom = now + time.Second

@@ -25,7 +25,7 @@ type mediaStream struct {
 	refused  bool // the last segment was refused, and leaf X says so
 }
 
-// PutMedia seals p as one closed segment of a stream beside telemetry (V, P, A or X) into the
+// PutMedia seals p as one closed segment of a stream beside telemetry (V, P or A) into the
 // open record. Media yields to telemetry: where p would leave less than Reserve and MinFree
 // free it is ErrReserve, leaf X says once that the stream was refused, and telemetry goes on.
 // It syncs several times; call it where no flush is near. After another error nothing of p is
@@ -34,7 +34,7 @@ func (v *Vault) PutMedia(stream byte, p []byte) error {
 	if v.rec == nil {
 		return ErrClosed
 	}
-	if strings.IndexByte("VPAX", stream) < 0 {
+	if strings.IndexByte("VPA", stream) < 0 {
 		return ErrStream
 	}
 	if v.log.log.Pending() { // so that at most one segment is there that the log does not name

@@ -30,6 +30,7 @@ type publicLog struct {
 	v     *Vault
 	log   *custody.Log
 	store *logStore
+	found int64 // leaves at the start
 
 	wanted bool          // sign as soon as all is synced
 	signed int64         // leaves that the newest checkpoint of this start counts
@@ -49,7 +50,7 @@ func (v *Vault) openLog() (st *found, err error) {
 	if err != nil {
 		return nil, err
 	}
-	v.log = &publicLog{v: v, log: log, store: store}
+	v.log = &publicLog{v: v, log: log, store: store, found: log.Size() - 1}
 	return st, nil
 }
 
@@ -145,9 +146,9 @@ func (p *publicLog) close() {
 // them, for by that a start can tell which closed form has its leaf.
 func (v *Vault) openFiles() []custody.OpenFile {
 	var files []custody.OpenFile
-	add := func(id RecordID, number int, d *durable) {
+	add := func(id RecordID, stream byte, number int, d *durable) {
 		if len(files) < maxOpenLines {
-			name := SegmentFile{'T', number, suffixOpen}.String()
+			name := SegmentFile{stream, number, suffixOpen}.String()
 			if d.bytes == 0 {
 				d.sum = sha256.Sum256(nil)
 			}
@@ -156,11 +157,15 @@ func (v *Vault) openFiles() []custody.OpenFile {
 	}
 	for _, j := range slices.Concat(v.closing, v.strays) {
 		if j.state <= closeSyncName {
-			add(j.rec.id, j.number, &j.durable)
+			add(j.rec.id, j.stream, j.number, &j.durable)
 		}
 	}
-	if v.rec != nil && v.rec.cur != nil && v.rec.cur.filled {
-		add(v.rec.id, v.rec.cur.number, &v.rec.cur.durable)
+	if v.rec != nil {
+		for _, s := range []*stream{v.rec.t, v.rec.x} {
+			if s.cur != nil && s.cur.filled {
+				add(v.rec.id, s.letter, s.cur.number, &s.cur.durable)
+			}
+		}
 	}
 	slices.SortFunc(files, func(a, b custody.OpenFile) int {
 		return cmp.Or(cmp.Compare(a.Record, b.Record), cmp.Compare(a.Name, b.Name))
@@ -198,12 +203,12 @@ func (f *hashedFile) note(d *durable) {
 }
 
 // lostLeaf is leaf X of a segment whose open form is all there is, as far as d says.
-func lostLeaf(id RecordID, number int, d *durable) *custody.Lost {
+func lostLeaf(id RecordID, stream byte, number int, d *durable) *custody.Lost {
 	if d.bytes == 0 {
 		d.sum = sha256.Sum256(nil)
 	}
 	size := d.bytes
-	return &custody.Lost{Record: id.String(), Segment: segmentName('T', number), Size: &size, SHA256: slices.Clone(d.sum[:]), Why: custody.WhyFailed}
+	return &custody.Lost{Record: id.String(), Segment: segmentName(stream, number), Size: &size, SHA256: slices.Clone(d.sum[:]), Why: custody.WhyFailed}
 }
 
 // segmentName is the name of a segment without a suffix.

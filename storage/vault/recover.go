@@ -17,8 +17,8 @@ import (
 )
 
 // recoverRecords is how many of the newest records can hold something half done: the one that is
-// written, the one that it ends, and those of two segments that wait for their clean close.
-const recoverRecords = 4
+// written, the one that it ends, and those of four segments that wait for their clean close.
+const recoverRecords = 6
 
 // maxSkipped bounds how many numbers a start says were skipped: a folder with a number far off was
 // made by somebody else.
@@ -81,15 +81,6 @@ func (v *Vault) skipNumbers(records []RecordID) {
 			v.useUp(id)
 		}
 	}
-}
-
-// lockLeaf adds leaf L.
-func (v *Vault) lockLeaf() {
-	l := v.cfg.Lock
-	if l.Lock == "" {
-		l.Lock, l.Grade = cmp.Or(v.cfg.Header.Lock, "open"), cmp.Or(v.cfg.Header.Grade, "none")
-	}
-	v.log.add(&l)
 }
 
 // leftovers are what may be removed when the log is signed.
@@ -222,9 +213,9 @@ func (v *Vault) recovered(id RecordID, all map[string]forms, st *found) []custod
 			continue // gone is what was signed; a closed form that no leaf names proves nothing
 		case !f.closed:
 			name = key + suffixOpen
-		case st.named(id, key) && (f.open || key[0] == 'T' || key != newest[key[0]]):
-			// A closed form of telemetry stands alone only where it is named. Media has
-			// no open form: the newest may stand without its leaf.
+		case st.named(id, key) && (f.open || strings.IndexByte("TX", key[0]) >= 0 || key != newest[key[0]]):
+			// A closed form of telemetry or audit stands alone only where it is named. Media
+			// has no open form: the newest may stand without its leaf.
 			continue
 		}
 		size, sum, err := v.hash(v.path(id.String(), name), math.MaxInt64)

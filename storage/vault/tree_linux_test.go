@@ -142,7 +142,7 @@ func stock(t *testing.T, files map[string][]byte, name string) (entries []byte, 
 	return entries, ageErr, zstdErr
 }
 
-var allowedName = regexp.MustCompile(`^fe812c12/(README\.txt|LOG/(device\.pub|log\.bin|cp\.[AB])|NEXT/flight\.(pub|key\.age)|[FG]\d{8}/(flight\.pub|flight\.key\.age|T\d{6}\.(open\.)?age))$`)
+var allowedName = regexp.MustCompile(`^fe812c12/(README\.txt|LOG/(device\.pub|log\.bin|cp\.[AB])|NEXT/flight\.(pub|key\.age)|[FG]\d{8}/(flight\.pub|flight\.key\.age|[TX]\d{6}\.(open\.)?age))$`)
 
 // TestTree records on the real file system and looks at it after a flush, after a program was
 // killed, and after a clean close.
@@ -201,7 +201,7 @@ func TestTree(t *testing.T) {
 // testClosed checks a tree that was closed in good order.
 func testClosed(t *testing.T, files map[string][]byte, r *rig) {
 	t.Helper()
-	var stream []byte
+	var stream, lines, wantLines []byte
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !allowedName.MatchString(name) || strings.Contains(name, ".open.") {
 			t.Errorf("%s is there after a clean close", name)
@@ -218,6 +218,19 @@ func testClosed(t *testing.T, files map[string][]byte, r *rig) {
 			}
 			stream = append(stream, got...)
 		}
+		if strings.HasPrefix(path.Base(name), "X") {
+			got, ageErr, zstdErr := stock(t, files, name)
+			if ageErr != nil || zstdErr != nil {
+				t.Errorf("%s: age %v, zstd %v", name, ageErr, zstdErr)
+			}
+			lines = append(lines, got...)
+		}
+	}
+	for n := range r.lines {
+		wantLines = append(wantLines, line(n)...)
+	}
+	if len(lines) != len(wantLines) || len(lines) == 0 {
+		t.Errorf("stock tools give %d bytes of the audit, want %d", len(lines), len(wantLines))
 	}
 	if !bytes.Equal(stream, entriesByRecord(files, r)) {
 		t.Error("stock tools do not give the entries")
@@ -230,9 +243,9 @@ func testClosed(t *testing.T, files map[string][]byte, r *rig) {
 		}
 	}
 	readme := string(files[device+"/README.txt"])
-	lines := strings.Count(readme, "\n")
-	if lines < 15 || lines > 25 || !strings.Contains(readme, "zstd -dc") || !strings.Contains(readme, "age -d -i") {
-		t.Errorf("README.txt has %d lines", lines)
+	count := strings.Count(readme, "\n")
+	if count < 15 || count > 25 || !strings.Contains(readme, "zstd -dc") || !strings.Contains(readme, "age -d -i") {
+		t.Errorf("README.txt has %d lines", count)
 	}
 	for line := range strings.Lines(readme) {
 		if len(line) > 120 || strings.Trim(line, "\n") != "" && strings.ContainsAny(line, "\t\r") {
@@ -387,8 +400,8 @@ func TestWipe(t *testing.T) {
 	r := newRig(v, now, 1, 0)
 	must(t, r.run(phase{vault.Flight, 31 * time.Second}))
 	must(t, v.Close())
-	if wiped != 4 {
-		t.Errorf("wiped %d times after 4 segments", wiped)
+	if wiped != 5 {
+		t.Errorf("wiped %d times after 4 segments of telemetry and one of audit", wiped)
 	}
 }
 

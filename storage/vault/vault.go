@@ -44,6 +44,7 @@ type Vault struct {
 	slow     time.Duration // how long a sync takes: the longest lately, fading
 	sync     segment.Sync
 	events   []segment.Event
+	audit    audit
 }
 
 // Open takes the lock of the device's folder in the vault, makes what is missing and brings
@@ -274,16 +275,16 @@ func (v *Vault) Append(b *segment.Block) error {
 		b.Meta.Sync = &s
 		v.sync = segment.Sync{}
 	}
-	return v.rec.append(b)
+	return v.rec.t.append(b)
 }
 
 // Flush makes everything appended so far durable. After a failure the next Flush writes it
 // again into a new segment: nothing is given up while memory holds it.
 func (v *Vault) Flush() error {
-	if v.rec == nil || !v.rec.pending() {
+	if v.rec == nil || !v.rec.t.pending() {
 		return nil
 	}
-	if err := v.rec.flush(); err != nil {
+	if err := v.rec.t.flush(); err != nil {
 		return err
 	}
 	v.firstDue = false
@@ -306,12 +307,12 @@ func (v *Vault) Step() (more bool) {
 		return false
 	}
 	if v.rec != nil {
-		v.rec.rest()
-		if v.rec.rotateAhead() {
+		v.rec.t.rest()
+		if v.rec.t.rotateAhead() {
 			return true
 		}
 	}
-	if v.log.step() || v.stageStep() {
+	if v.auditStep() || v.log.step() || v.stageStep() {
 		return true
 	}
 	i := v.runnable()
@@ -361,6 +362,7 @@ func (v *Vault) finish() {
 func (v *Vault) End() error {
 	var err error
 	if old := v.rec; old != nil {
+		v.auditAll()
 		v.rec = nil
 		err = v.retire(old)
 	}
@@ -368,13 +370,15 @@ func (v *Vault) End() error {
 	return err
 }
 
-// retire flushes a record's last segment and lines it up for its clean close.
+// retire flushes a record's last segment of telemetry and lines its segments up for their clean
+// close.
 func (v *Vault) retire(old *record) error {
-	err := old.flush()
+	err := old.t.flush()
 	if err != nil { // a second try, into a new segment
-		err = old.flush()
+		err = old.t.flush()
 	}
-	old.endSegment()
+	old.t.endSegment()
+	old.x.endSegment() // lines that wait go into the next record
 	v.ending = append(v.ending, old)
 	v.endRecords()
 	return err

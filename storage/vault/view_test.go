@@ -23,6 +23,7 @@ type view struct {
 	records []vault.Record
 	headers []*segment.Header
 	entries []uint64
+	lines   []uint64 // of the audit
 	// Closed segments that are not whole; open ones with a chunk that does not authenticate;
 	// frames that cannot be read.
 	problems []string
@@ -68,7 +69,12 @@ func (w *view) record(files map[string][]byte, rec vault.Record) error {
 		return err
 	}
 	c := &collector{view: w, seen: map[uint64]bool{}}
+	audit := &collector{view: w, seen: map[uint64]bool{}, audit: true}
 	for _, s := range rec.Segments {
+		c := c
+		if s.Stream == 'X' {
+			c = audit
+		}
 		for _, name := range []string{s.File, s.Other} {
 			if name == "" || name == s.Other && (s.State == vault.StateClean || strings.HasSuffix(name, ".tmp")) {
 				continue // a reader takes the open form before a half-written one
@@ -79,6 +85,7 @@ func (w *view) record(files map[string][]byte, rec vault.Record) error {
 		}
 	}
 	c.takePartial()
+	audit.takePartial()
 	return nil
 }
 
@@ -127,6 +134,7 @@ type collector struct {
 	skip      bool
 	partial   []byte
 	partialOf uint64
+	audit     bool
 }
 
 func (c *collector) Meta(m *segment.Meta) error {
@@ -139,9 +147,10 @@ func (c *collector) Meta(m *segment.Meta) error {
 		return nil
 	}
 	c.seen[m.Block] = true
-	if m.Header != nil {
+	switch {
+	case m.Header != nil && !c.audit:
 		c.headers = append(c.headers, m.Header)
-	} else {
+	case m.Header == nil:
 		c.takePartial()
 	}
 	return nil
@@ -161,10 +170,18 @@ func (c *collector) Data(p []byte, part bool) error {
 func (c *collector) takePartial() {
 	p := c.partial
 	c.partial = nil
+	if c.audit {
+		c.take(p[:bytes.LastIndexByte(p, '\n')+1])
+		return
+	}
 	c.take(p[:len(p)/entrySize*entrySize])
 }
 
 func (c *collector) take(p []byte) {
+	if c.audit {
+		c.takeLines(p)
+		return
+	}
 	for e := range slices.Chunk(p, entrySize) {
 		n := uint64(0)
 		if len(e) == entrySize {
@@ -175,6 +192,17 @@ func (c *collector) take(p []byte) {
 			return
 		}
 		c.entries = append(c.entries, n)
+	}
+}
+
+func (c *collector) takeLines(p []byte) {
+	for l := range bytes.Lines(p) {
+		var n uint64
+		if _, err := fmt.Sscanf(string(l), "{\"line\":%d}\n", &n); err != nil || !bytes.Equal(l, line(n)) {
+			c.problems = append(c.problems, fmt.Sprintf("%q is no line", l))
+			return
+		}
+		c.lines = append(c.lines, n)
 	}
 }
 
@@ -212,8 +240,11 @@ func check(files map[string][]byte, least uint64, rigs ...*rig) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	got := w.entries
+	got, lines := w.entries, w.lines
 	for i, r := range rigs {
+		if lines, err = row(lines, r.base, r.lasting, r.lines); err != nil {
+			return w, fmt.Errorf("audit: %w", err)
+		}
 		want := r.next
 		if i == 0 && least != all {
 			want = least
@@ -223,6 +254,8 @@ func check(files map[string][]byte, least uint64, rigs ...*rig) (*view, error) {
 		}
 	}
 	switch {
+	case len(lines) > 0:
+		err = fmt.Errorf("%d lines of the audit are there twice or never came, from %d", len(lines), lines[0])
 	case len(got) > 0:
 		err = fmt.Errorf("%d entries are there twice or never came, from %d", len(got), got[0])
 	case len(w.problems) > 0:

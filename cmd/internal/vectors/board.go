@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 
 	"filippo.io/age"
@@ -65,6 +66,10 @@ type board struct {
 	enc      *segment.Encoder
 	seq      byte
 	Frames   [][]byte // all that were recorded, in order
+
+	audits     int64 // segments of stream X
+	auditBlock uint64
+	Lines      [][]byte // all of it, in order
 }
 
 func must[T any](v T, err error) T {
@@ -204,7 +209,7 @@ func (b *board) folder(kind byte, recipients string) *keys.FlightKey {
 	b.files[b.rec+"/flight.pub"] = []byte(k.Public + "\n")
 	b.to, b.pubLine = must(age.ParseHybridRecipient(k.Public)), k.Public
 	b.flightOf[b.rec] = k
-	b.block, b.segments = 0, 0
+	b.block, b.segments, b.audits, b.auditBlock = 0, 0, 0, 0
 	return k
 }
 
@@ -236,15 +241,20 @@ func (b *board) open() string {
 }
 
 func (b *board) header(name string) {
-	b.put(name, segment.Block{Meta: segment.Meta{Header: &segment.Header{Format: 1, Device: b.id, Record: b.rec, Stream: "T",
-		Segment: int(b.segments), Boot: "00000000-0000-0000-0000-000000000000", Version: "vectors", Lock: "bench", Grade: "none",
+	n := must(strconv.Atoi(name[1:]))
+	b.put(name, segment.Block{Meta: segment.Meta{Header: &segment.Header{Format: 1, Device: b.id, Record: b.rec, Stream: name[:1],
+		Segment: n, Boot: "00000000-0000-0000-0000-000000000000", Version: "vectors", Lock: "bench", Grade: "none",
 		Links: []segment.Link{{Name: "fc", Device: "pty"}}}}})
 }
 
 // put appends a block to the content of an open segment.
 func (b *board) put(name string, blk segment.Block) {
-	blk.Meta.Block, blk.Meta.BootUsec = b.block, b.t
-	b.block++
+	next := &b.block
+	if name[0] == 'X' {
+		next = &b.auditBlock
+	}
+	blk.Meta.Block, blk.Meta.BootUsec = *next, b.t
+	*next++
 	path := b.rec + "/" + name
 	b.encoded[path] = must(b.enc.Append(b.encoded[path], &blk))
 }
@@ -357,6 +367,9 @@ func (b *board) end() {
 	if b.segments > 0 {
 		n["T"] = b.segments
 	}
+	if b.audits > 0 {
+		n["X"] = b.audits
+	}
 	b.done(b.rec)
 	b.add(&custody.Ended{Record: b.rec, Segments: n, T: b.t})
 	b.checkpoint()
@@ -393,6 +406,36 @@ func (b *board) recover(record string, names ...string) {
 	b.opened = nil
 	b.done(record)
 	b.add(r)
+}
+
+// openAudit begins a segment of stream X and returns its name.
+func (b *board) openAudit() string {
+	b.audits++
+	name := fmt.Sprintf("X%06d", b.audits)
+	b.add(&custody.Opened{Record: b.rec, Segment: name, T: b.t})
+	b.header(name)
+	return name
+}
+
+// attempts puts n lines into an open segment of stream X, as one block.
+func (b *board) attempts(name string, n int) {
+	blk := segment.Block{Meta: segment.Meta{Frames: n}}
+	for range n {
+		line := fmt.Appendf(nil, `{"usec":%d,"seen_usec":%d,"layer":"nft-inet","what":"connect","pid":%d,"uid":1000,`+
+			`"program":"/usr/bin/curl","protocol":"tcp","destination":"192.0.2.1:443","count":1}`+"\n", b.t, b.t+300, 100+len(b.Lines))
+		b.Lines = append(b.Lines, line)
+		blk.Data = append(blk.Data, line...)
+		b.t += 10
+	}
+	b.put(name, blk)
+}
+
+// audit is a whole closed segment of n lines.
+func (b *board) audit(n int) string {
+	name := b.openAudit()
+	b.attempts(name, n)
+	b.close(name)
+	return name
 }
 
 // drop removes the folder of a record.

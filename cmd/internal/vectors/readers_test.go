@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"holdfast/crypto/custody"
+	"holdfast/firmware/evidence"
 	"holdfast/mavlink"
 )
 
@@ -235,16 +237,56 @@ func (r reader) verify(t testing.TB, args ...string) (*verdict, int) {
 	return v, code
 }
 
-// open opens everything and returns the frames in place and those apart.
-func (r reader) open(t testing.TB, dir string, args ...string) (inPlace, apart [][]byte, code int) {
+// open opens everything and returns the frames in place and those apart. It holds the audit
+// against v.
+func (r reader) open(t testing.TB, v *Vector, dir string, args ...string) (inPlace, apart [][]byte, code int) {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
 	_, code = r.call(t, append([]string{"open", dir, "-o", out}, args...)...)
+	r.auditOf(t, v, out)
 	return tlogs(t, out, "????????/[FG]????????/telemetry.tlog"), tlogs(t, out, "????????/[FG]????????/unverified/telemetry.tlog"), code
 }
 
-// tlogs returns the frames of all files that match, in the order of the records' numbers.
-func tlogs(t testing.TB, out, pattern string) (frames [][]byte) {
+// auditOf holds the lines of stream X in what was opened against the vector.
+func (r reader) auditOf(t testing.TB, v *Vector, out string) {
+	t.Helper()
+	for pattern, want := range map[string]string{"????????/[FG]????????/audit.jsonl": v.Audit, "????????/[FG]????????/unverified/audit.jsonl": v.UnverifiedAudit} {
+		if got := attemptLines(t, out, pattern); want != "" && framesHash(got) != want {
+			t.Errorf("%s open: the %d attempts in %s are not those expected", r.name, len(got), pattern)
+		}
+	}
+}
+
+// attemptLines returns the attempts of all files that match, in the form in which they were sealed.
+// Ours adds keys to them, and lines about events; the second reader writes the lines alone.
+func attemptLines(t testing.TB, out, pattern string) (lines [][]byte) {
+	t.Helper()
+	for _, name := range opened(t, out, pattern) {
+		p, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range bytes.Lines(p) {
+			var event struct{ Event string }
+			a := &evidence.Attempt{}
+			if err := errors.Join(json.Unmarshal(line, &event), json.Unmarshal(line, a)); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if event.Event != "" && event.Event != "attempt" {
+				continue
+			}
+			sealed, err := evidence.Marshal(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, sealed)
+		}
+	}
+	return lines
+}
+
+// opened are the files that match, in the order of the records' numbers.
+func opened(t testing.TB, out, pattern string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(out, pattern))
 	if err != nil {
@@ -252,7 +294,13 @@ func tlogs(t testing.TB, out, pattern string) (frames [][]byte) {
 	}
 	number := func(name string) string { return strings.Split(name[len(out)+1:], "/")[1][1:] }
 	slices.SortFunc(files, func(a, b string) int { return strings.Compare(number(a), number(b)) })
-	for _, name := range files {
+	return files
+}
+
+// tlogs returns the frames of all files that match, in the order of the records' numbers.
+func tlogs(t testing.TB, out, pattern string) (frames [][]byte) {
+	t.Helper()
+	for _, name := range opened(t, out, pattern) {
 		p, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -362,7 +410,7 @@ func (r reader) checkOpen(t *testing.T, v *Vector, vault string, flags []string)
 	if v.PinnedKey != "" || len(v.Head) > 0 {
 		return // open is told of neither
 	}
-	inPlace, apart, code := r.open(t, vault, flags...)
+	inPlace, apart, code := r.open(t, v, vault, flags...)
 	if code != v.Exit {
 		t.Errorf("%s open: exit code %d, want %d", r.name, code, v.Exit)
 	}
@@ -385,7 +433,7 @@ func TestRules(t *testing.T) {
 			accepted++
 		}
 	})
-	for i := range 16 {
+	for i := range 17 {
 		if rule := fmt.Sprintf("V%d", i+1); !rules[rule] {
 			t.Errorf("no vector is rejected by %s", rule)
 		}

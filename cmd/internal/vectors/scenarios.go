@@ -21,6 +21,7 @@ type scenario struct {
 type result struct {
 	*board
 	inPlace, apart [][]byte // frames that open yields
+	lines, away    [][]byte // lines of stream X in place, and apart
 	silent         bool     // nothing is said about frames
 	apartSilent    bool     // nothing is said about those apart
 	pinned         string
@@ -31,7 +32,7 @@ type result struct {
 func readmeText() []byte { return []byte(vault.Readme) }
 
 // all is the result where every frame that was recorded comes out in place.
-func all(b *board) *result { return &result{board: b, inPlace: b.Frames} }
+func all(b *board) *result { return &result{board: b, inPlace: b.Frames, lines: b.Lines} }
 
 // some is the result where these frames come out in place, and those apart.
 func some(b *board, inPlace, apart [][]byte) *result {
@@ -54,6 +55,9 @@ func (s scenario) vector() *Vector {
 			v.Unverified = framesHash(r.apart)
 		}
 	}
+	if len(r.Lines) > 0 {
+		v.Audit, v.UnverifiedAudit = framesHash(r.lines), framesHash(r.away)
+	}
 	for name, data := range r.files {
 		v.Tree[r.id+"/"+name] = data
 		for i := range name {
@@ -67,7 +71,7 @@ func (s scenario) vector() *Vector {
 }
 
 func scenarios() []scenario {
-	return slices.Concat(accepted(), cutOnes(), rejectedLogs(), rejectedFiles())
+	return slices.Concat(accepted(), cutOnes(), rejectedLogs(), rejectedFiles(), audits())
 }
 
 // started is a board that runs, in its first boot.

@@ -22,14 +22,16 @@ type Vector struct {
 	Expect     string // accept (exit code 0 or 3) or reject (4)
 	State      string // the worst state of all, as verify names it
 	Exit       int    // exit code of verify
-	Rule       string // V1 to V16, of which a finding must speak; empty where there is none
+	Rule       string // V1 to V17, of which a finding must speak; empty where there is none
 	PinnedKey  string // verifier line given as --device-key; empty: none
 	Head       []byte // checkpoint given as --head; empty: none
 	Identities []string
 	// Frames is the SHA-256, in hex, of all MAVLink frames in order that open puts into
 	// telemetry.tlog; Unverified is that of those below unverified/. Empty: nothing is said.
 	Frames, Unverified string
-	Tree               map[string][]byte // files of the vault by their slash-separated path; folders end in /
+	// Audit and UnverifiedAudit are the same of the lines of stream X, as they were sealed.
+	Audit, UnverifiedAudit string
+	Tree                   map[string][]byte // files of the vault by their slash-separated path; folders end in /
 }
 
 const (
@@ -63,6 +65,8 @@ func (v *Vector) Format() ([]byte, error) {
 	}
 	line("frames-sha256", v.Frames)
 	line("unverified-sha256", v.Unverified)
+	line("audit-sha256", v.Audit)
+	line("unverified-audit-sha256", v.UnverifiedAudit)
 	out.WriteByte('\n')
 	if err := v.pack(&out); err != nil {
 		return nil, err
@@ -117,7 +121,8 @@ func ParseVector(data []byte) (*Vector, error) {
 
 func (v *Vector) set(key, value string) (err error) {
 	one := map[string]*string{"expect": &v.Expect, "state": &v.State, "rule": &v.Rule, "pinned-key": &v.PinnedKey,
-		"frames-sha256": &v.Frames, "unverified-sha256": &v.Unverified}
+		"frames-sha256": &v.Frames, "unverified-sha256": &v.Unverified,
+		"audit-sha256": &v.Audit, "unverified-audit-sha256": &v.UnverifiedAudit}
 	switch key {
 	case "comment":
 		v.Comment = append(v.Comment, value)

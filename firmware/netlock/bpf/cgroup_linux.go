@@ -205,30 +205,31 @@ func (t *twins) verifyLast(cgroup int) error {
 	return ErrDetached
 }
 
-// attachLast makes one of the twins the last program, and takes away all others of ours after
-// that.
+// attachLast makes one of the twins the last program, and then takes away all others of ours. One
+// of them that cannot be taken away (somebody made a link object of it) only refuses once more.
 func (t *twins) attachLast(cgroup int) error {
 	ids, err := attached(cgroup, t.attach)
 	if err != nil {
 		return err
 	}
 	if n := len(ids); n > 0 && t.which(ids[n-1]) >= 0 {
-		return t.removeOthers(cgroup, ids, t.which(ids[n-1]))
+		_ = t.removeOthers(cgroup, ids, t.which(ids[n-1]))
+		return nil
 	}
 	use, err := t.spare(cgroup, ids)
 	if err != nil {
 		return err
 	}
-	if err := t.replaceLast(cgroup, ids, use); err == nil {
-		return t.removeOthers(cgroup, ids, use)
+	if t.replaceLast(cgroup, ids, use) != nil {
+		err = link.RawAttachProgram(link.RawAttachProgramOptions{
+			Target: cgroup, Attach: t.attach, Program: t.progs[use], Flags: allowMulti,
+		})
+		if err != nil {
+			return err
+		}
 	}
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{
-		Target: cgroup, Attach: t.attach, Program: t.progs[use], Flags: allowMulti,
-	})
-	if err != nil {
-		return err
-	}
-	return t.removeOthers(cgroup, ids, use)
+	_ = t.removeOthers(cgroup, ids, use)
+	return t.verifyLast(cgroup)
 }
 
 // replaceLast puts a twin in the very place of an older program of ours, where that is the last

@@ -84,8 +84,8 @@ type Event struct {
 	MAC      [6]byte    // destination, where Family is 0
 	Port     uint16     // of Addr; 0: none, or not known
 	Ifindex  int        // of the link, where the hook tells
-	Count    int64      // above 1, or with nothing but Hook known: refusals that did not fit the buffer
-	Lost     bool       // this stands for Count refusals of which nothing else is known
+	Count    int64      // 1; of Lost any number
+	Lost     bool       // Count refusals did not fit the buffer: nothing but Hook is known of them
 }
 
 // ErrRecord: bytes in the ring buffer that are no record of ours.
@@ -231,15 +231,22 @@ func etherType(t uint32) string {
 	return fmt.Sprintf("0x%04x", t)
 }
 
+// AddrPort is the destination, port 0 where there is none; the zero value where there is no
+// address, or (Socket) no destination yet.
+func (e Event) AddrPort() netip.AddrPort {
+	if !e.Addr.IsValid() || e.Hook == Socket {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(e.Addr, e.Port)
+}
+
 // Destination is address:port, [address]:port, an address or a MAC; "" where it is not known.
 func (e Event) Destination() string {
-	switch {
-	case e.Addr.IsValid() && e.Hook == Socket:
-		return "" // a socket has none yet
-	case e.Addr.IsValid() && e.Port != 0:
-		return netip.AddrPortFrom(e.Addr, e.Port).String()
-	case e.Addr.IsValid():
-		return e.Addr.String()
+	switch to := e.AddrPort(); {
+	case to.IsValid() && to.Port() != 0:
+		return to.String()
+	case to.IsValid():
+		return to.Addr().String()
 	case e.MAC == [6]byte{}:
 		return ""
 	}

@@ -114,6 +114,9 @@ func TestParse(t *testing.T) {
 			if e.What() != test.what || e.Protocol() != test.protocol || e.Destination() != test.to || e.Detail() != test.about {
 				t.Errorf("%q %q %q %q, want %q %q %q %q", e.What(), e.Protocol(), e.Destination(), e.Detail(), test.what, test.protocol, test.to, test.about)
 			}
+			if a := e.AddrPort(); a.IsValid() != (test.to != "" && e.Family != 0) || a.IsValid() && a.Port() != e.Port {
+				t.Errorf("address %v", a)
+			}
 		})
 	}
 }

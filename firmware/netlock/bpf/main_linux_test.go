@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,7 +21,16 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
 		os.Exit(play(role))
 	}
+	if fuzzing() {
+		os.Exit(m.Run()) // in processes of its own, and nothing of the kernel is touched
+	}
 	nstest.Main(m)
+}
+
+func fuzzing() bool {
+	return slices.ContainsFunc(os.Args[1:], func(a string) bool {
+		return strings.HasPrefix(a, "-test.fuzz=") || strings.HasPrefix(a, "-test.fuzzworker")
+	})
 }
 
 // play runs a role and answers each line of stdin with a line on stdout. It ends with stdin.

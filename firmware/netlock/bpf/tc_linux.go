@@ -206,15 +206,16 @@ func (t *twins) verifyFirst(ifindex int) error {
 	return ErrDetached
 }
 
-// attachFirst makes one of the twins the first program, and takes away all others of ours after
-// that.
+// attachFirst makes one of the twins the first program, and then takes away all others of ours.
+// One of them that cannot be taken away is never asked.
 func (t *twins) attachFirst(ifindex int) error {
 	ids, err := attached(ifindex, t.attach)
 	if err != nil {
 		return err
 	}
 	if len(ids) > 0 && t.which(ids[0]) >= 0 {
-		return t.removeOthers(ifindex, ids, t.which(ids[0]))
+		_ = t.removeOthers(ifindex, ids, t.which(ids[0]))
+		return nil
 	}
 	use, err := t.spare(ifindex, ids)
 	if err != nil {
@@ -226,5 +227,6 @@ func (t *twins) attachFirst(ifindex int) error {
 	if err != nil {
 		return err
 	}
-	return t.removeOthers(ifindex, ids, use)
+	_ = t.removeOthers(ifindex, ids, use)
+	return t.verifyFirst(ifindex)
 }

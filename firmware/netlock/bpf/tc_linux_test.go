@@ -237,7 +237,7 @@ func TestLinkStrike(t *testing.T) {
 			w := newWire(t)
 			tc := newTC(t, s.way)
 			mustDo(t, errors.Join(tc.Add(w.near), tc.Verify(w.near)))
-			for round := range 3 {
+			for round := range 2 {
 				s.do(t, w.near)
 				if err := tc.Verify(w.near); !errors.Is(err, s.want) || (err == nil) != (s.want == nil) {
 					t.Errorf("round %d: %v, want %v", round, err, s.want)

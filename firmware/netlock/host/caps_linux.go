@@ -302,15 +302,20 @@ func (c *Capabilities) allowed(pid, parent int) (p Powers) {
 	return p
 }
 
-// starting tells a copy that the first process has made of itself, to start a service: it
+// starting tells a copy that the first process has made of itself to start a service: it
 // prepares that with all powers, and gives up what the service is not to have last of all. A
-// user's own manager looks the same; what it starts does not.
+// copy of that copy stays to close a login's session ("(sd-pam)"). A user's own manager looks
+// the same; what that starts does not.
 func (c *Capabilities) starting(program string, parent int) bool {
-	if parent != 1 {
+	first, err := os.Readlink(c.path(c.file(1, "exe")))
+	if err != nil || program != first {
 		return false
 	}
-	first, err := os.Readlink(c.path(c.file(1, "exe")))
-	return err == nil && first == program
+	if parent == 1 {
+		return true
+	}
+	st, err := c.status(c.file(parent, "status"))
+	return err == nil && st.parent == 1 && c.name(parent) == first
 }
 
 // processes calls f with the number of every process and the inode of its folder.

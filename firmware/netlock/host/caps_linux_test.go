@@ -124,6 +124,8 @@ func TestCapabilities(t *testing.T) {
 		{"kernel thread", process{parent: 2, kernel: true, prm: allCaps, eff: allCaps, bnd: allCaps}, ""},
 		{"root of its own user namespace", process{program: "/usr/bin/bwrap", prm: allCaps, bnd: allCaps, user: "4026532000"}, ""},
 		{"copy of the first process", process{program: "/usr/lib/systemd/systemd", parent: 1, prm: allCaps, bnd: allCaps}, ""},
+		{"its copy's copy", process{program: "/usr/lib/systemd/systemd", parent: 503, bnd: allCaps}, ""},
+		{"what its copy started", process{program: "/x", parent: 503, prm: rawSet}, "powers past the lock: /x (CAP_NET_RAW)"},
 		{"its program, started by another", process{program: "/usr/lib/systemd/systemd", parent: 501, prm: rawSet}, "powers past the lock: /usr/lib/systemd/systemd (CAP_NET_RAW)"},
 		{"modprobe by the kernel", process{program: "/usr/bin/kmod", parent: 2, prm: allCaps, bnd: allCaps}, ""},
 		{"modprobe by another", process{program: "/usr/bin/kmod", parent: 501, prm: rawSet}, "powers past the lock: /usr/bin/kmod (CAP_NET_RAW)"},
@@ -142,6 +144,7 @@ func TestCapabilities(t *testing.T) {
 	} {
 		m := newMachine(t)
 		m.start(501, process{program: "/usr/bin/kmod", parent: 1, prm: hex(host.SysModule), bnd: hex(host.SysModule)})
+		m.start(503, process{program: "/usr/lib/systemd/systemd", parent: 1, prm: closedSet, bnd: closedSet})
 		m.start(502, tt.p)
 		t.Run(tt.name, func(t *testing.T) {
 			m.t = t

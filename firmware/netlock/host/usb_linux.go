@@ -52,6 +52,7 @@ type USB struct {
 	needed  []USBRule          // learned: links, and the disks the machine runs from
 	mounts  bool               // the disks were looked for
 	devices map[string]usbSeen // by port
+	closed  map[string]bool    // files of controllers that were found or made closed
 }
 
 // usbSeen is what was found out of a device that is plugged in.
@@ -60,12 +61,13 @@ type usbSeen struct {
 	number  string // counts up with each device that is plugged in
 	refused bool
 	told    bool
+	shut    bool // it was found or made unusable
 }
 
 // NewUSB makes the layer on the tree below root.
 func NewUSB(root string, o USBOptions) *USB {
 	o.Allow = slices.Clone(o.Allow)
-	return &USB{tree: tree{root}, o: o, devices: map[string]usbSeen{}}
+	return &USB{tree: tree{root}, o: o, devices: map[string]usbSeen{}, closed: map[string]bool{}}
 }
 
 // Detect returns ErrAbsent where nothing would tell of devices.
@@ -91,17 +93,24 @@ func (u *USB) Apply() (changes []Change, err error) {
 	return append(defaults, devices...), errors.Join(err, errDevices)
 }
 
-// Verify names a port that is open to every device, or a device in use that is not allowed. A
-// device that is allowed and has just been plugged in is let in on the way, and Refused is told
-// of one that is not: no event tells of devices on every kernel.
+// Verify names a controller that was closed and is open to every device, or a device that was
+// shut out and is in use. What is new is settled on the way, for no event tells of it on every
+// kernel: a controller whose driver has just been loaded is closed, a device let in or shut
+// out, and Refused told.
 func (u *USB) Verify() error {
 	u.learn()
 	var wrong []string
 	_, err := u.eachDefault(func(file string) error {
+		if !u.closed[file] {
+			return u.write(file, "0")
+		}
 		wrong = append(wrong, fmt.Sprintf("USB devices are let in unasked (%s)", strings.TrimPrefix(file, usbDevices+"/")))
 		return nil
 	})
 	_, errDevices := u.eachDevice(func(d usbSeen) error {
+		if !d.shut {
+			return u.authorize(d.Port, false)
+		}
 		wrong = append(wrong, fmt.Sprintf("USB device %v is in use and %s", d.USBDevice, d.Why))
 		return nil
 	})
@@ -121,8 +130,10 @@ func (u *USB) eachDefault(f func(file string) error) (changes []Change, err erro
 			files = append(files, usbDevices+"/"+n+"/authorized_default")
 		}
 	}
+	present := map[string]bool{}
 	for i, file := range files {
 		have, err := u.read(file)
+		present[file] = err == nil
 		switch {
 		case err == nil && have == "0", i == 0 && gone(err):
 			continue
@@ -133,10 +144,12 @@ func (u *USB) eachDefault(f func(file string) error) (changes []Change, err erro
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("USB: %w", err))
+			present[file] = false
 			continue
 		}
 		changes = append(changes, Change{What: file, Old: have, New: "0"})
 	}
+	u.closed = present
 	return changes, errors.Join(errs...)
 }
 
@@ -175,7 +188,11 @@ func (u *USB) settle(d *usbSeen, used bool, f func(usbSeen) error, changes *[]Ch
 	switch {
 	case d.refused && used:
 		*changes = append(*changes, Change{What: "USB device " + d.String(), Old: "in use", New: "shut out"})
-		return f(*d)
+		err := f(*d)
+		d.shut = err == nil
+		return err
+	case d.refused:
+		d.shut = true
 	case !d.refused && !used:
 		*changes = append(*changes, Change{What: "USB device " + d.String(), Old: "shut out", New: "in use"})
 		return u.authorize(d.Port, true)

@@ -98,11 +98,9 @@ func TestUSB(t *testing.T) {
 	b.plug("1-1.2", 0x0403, 0x6001, 0, "ff/ff/ff")
 	b.plug("1-1.3", 0x12d1, 0x1f01, 0, "ff/02/16", "08/06/50") // an LTE stick
 	u := b.layer(host.USBOptions{Allow: []host.USBRule{{Port: "1-1.2", Vendor: 0x0403, Product: 0x6001}, {Port: "*", Vendor: 0x1209, Product: 0x5740}}})
-	verified(t, u, "USB devices are let in unasked (sys/module/usbcore/parameters/authorized_default)")
-	b.refused = nil
 	want := []string{"sys/module/usbcore/parameters/authorized_default: 0, was -1", "sys/bus/usb/devices/usb1/authorized_default: 0, was 1",
 		"USB device 1-1.3 12d1:1f01: shut out, was in use"}
-	if got := applied(t, b.layer(host.USBOptions{Allow: []host.USBRule{{Port: "*", Vendor: 0x0403, Product: 0x6001}}})); !slices.Equal(got, want) {
+	if got := applied(t, u); !slices.Equal(got, want) {
 		t.Errorf("changes\ngot  %q\nwant %q", got, want)
 	}
 	b.wantUsed(map[string]bool{"1-1": true, "1-1.2": true, "1-1.3": false})
@@ -254,8 +252,30 @@ func TestUSBLater(t *testing.T) {
 		t.Errorf("changes: %q", got)
 	}
 	f.put("sys/bus/usb/devices/usb1/authorized_default", "1\n")
+	verified(t, u, "")
+	if got := f.get("sys/bus/usb/devices/usb1/authorized_default"); got != "0" {
+		t.Errorf("a controller that came later lets devices in: %s", got)
+	}
+	// Taken away and back it is new again; opened by somebody it is not.
+	f.remove("sys/bus/usb/devices/usb1")
+	verified(t, u, "")
+	f.put("sys/bus/usb/devices/usb1/authorized_default", "1\n")
+	verified(t, u, "")
+	f.put("sys/bus/usb/devices/usb1/authorized_default", "1\n")
 	verified(t, u, "USB devices are let in unasked (usb1/authorized_default)")
 	applied(t, u)
+}
+
+// A device that came with its controller, before that was closed, is shut out as any new one.
+func TestUSBWithController(t *testing.T) {
+	b := newBus(t)
+	u := b.layer(host.USBOptions{})
+	b.plug("1-1", 0x1234, 0x0001, 0, "02/06/00")
+	verified(t, u, "")
+	b.wantUsed(map[string]bool{"1-1": false})
+	b.wantRefused("1-1 1234:0001 02/06/00: is a network card or a radio (interface 02/06/00)")
+	b.put(deviceFolder+"1-1/authorized", "1\n")
+	verified(t, u, "USB device 1-1 1234:0001 is in use and is a network card or a radio (interface 02/06/00)")
 }
 
 var descriptorTables = []struct {

@@ -118,20 +118,20 @@ func (v *variables) each(f func(x *variable, have string) error) error {
 func (v *variables) refresh() error {
 	targets := map[string][]string{}
 	var errs []error
-	for _, s := range v.settings {
-		if _, known := targets[s.perLink]; s.perLink == "" || known {
+	for _, folder := range []string{conf4, conf6} {
+		if !slices.ContainsFunc(v.settings, func(s setting) bool { return s.links() == folder }) {
 			continue
 		}
-		names, err := v.names(variableFolder + "/" + s.perLink)
+		names, err := v.names(variableFolder + "/" + folder)
 		errs = append(errs, err)
-		targets[s.perLink] = slices.DeleteFunc(names, func(n string) bool { return n == loopback })
+		targets[folder] = slices.DeleteFunc(names, func(n string) bool { return n == loopback })
 	}
 	if v.list != nil && maps.EqualFunc(targets, v.targets, slices.Equal) {
 		return errors.Join(errs...)
 	}
 	v.targets, v.list = targets, []*variable{}
 	for _, s := range v.settings {
-		v.list = append(v.list, s.on(targets[s.perLink], v.open)...)
+		v.list = append(v.list, s.on(targets[s.links()], v.open)...)
 	}
 	return errors.Join(errs...)
 }
@@ -187,6 +187,18 @@ func (x *variable) judge(have []byte) (string, bool, error) {
 		}
 	}
 	return string(have), true, nil
+}
+
+// links is the folder that tells which links there are: neighbours are those of the same links,
+// and one listing less is one of hundreds of calls each second.
+func (s setting) links() string {
+	switch s.perLink {
+	case neighbour4:
+		return conf4
+	case neighbour6:
+		return conf6
+	}
+	return s.perLink
 }
 
 // on returns the variables of s: one, or one for each target where it goes by link.

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -38,8 +39,9 @@ func detect(k kernel) Support {
 	s.Inet = try(k, probe(unix.NFPROTO_INET, inetHooks, ""))
 	s.ARP = try(k, probe(unix.NFPROTO_ARP, arpHooks, ""))
 	s.Bridge = try(k, probe(unix.NFPROTO_BRIDGE, bridgeHooks, ""))
-	s.Ingress = try(k, probe(unix.NFPROTO_NETDEV, []hook{ingressHook}, "lo"))
-	s.Egress = try(k, probe(unix.NFPROTO_NETDEV, []hook{egressHook}, "lo"))
+	lo := loopbackName()
+	s.Ingress = try(k, probe(unix.NFPROTO_NETDEV, []hook{ingressHook}, lo))
+	s.Egress = try(k, probe(unix.NFPROTO_NETDEV, []hook{egressHook}, lo))
 	every := probe(unix.NFPROTO_NETDEV, []hook{ingressHook}, "")
 	every.chains[0].prefixes = []string{""}
 	s.EveryLink = try(k, every)
@@ -52,12 +54,15 @@ func detect(k kernel) Support {
 	return s
 }
 
-// probe is a table with a chain at each of hooks that lets all pass.
+// probe is a table with a chain at each of hooks that lets all pass. It uses no more of the
+// kernel than the real one: meta of the family bridge is in a module of its own.
 func probe(family uint8, hooks []hook, device string) table {
 	t := table{family: family, name: "holdfast_probe_" + rand.Text()}
 	for _, h := range hooks {
 		c := chain{name: h.name, base: true, hook: h.num, prio: h.prio, policy: policyAccept}
-		c.rules = append(c.rules, passIndex(in, loopback))
+		if h.side != neither {
+			c.rules = append(c.rules, passIndex(h.side, loopback))
+		}
 		if device != "" {
 			c.devices = []string{device}
 		}
@@ -66,9 +71,17 @@ func probe(family uint8, hooks []hook, device string) table {
 	return t
 }
 
+// loopbackName: root may have given the loopback link another name.
+func loopbackName() string {
+	l, err := net.InterfaceByIndex(loopback)
+	if err != nil {
+		return "lo"
+	}
+	return l.Name
+}
+
 func flagged(k kernel, flags uint32) table {
-	t := table{family: unix.NFPROTO_INET, name: "holdfast_probe_" + rand.Text(), flags: flags, owner: k.port()}
-	return t
+	return table{family: unix.NFPROTO_INET, name: "holdfast_probe_" + rand.Text(), flags: flags, owner: k.port()}
 }
 
 // using is a table of a family that the kernel has, with a rule of exprs.
@@ -81,7 +94,7 @@ func using(s Support, exprs ...expr.Any) table {
 	case s.Bridge == nil:
 		t = probe(unix.NFPROTO_BRIDGE, bridgeHooks[:1], "")
 	case s.Ingress == nil:
-		t = probe(unix.NFPROTO_NETDEV, []hook{ingressHook}, "lo")
+		t = probe(unix.NFPROTO_NETDEV, []hook{ingressHook}, loopbackName())
 	}
 	t.chains[0].rules = append(t.chains[0].rules, makeRule(exprs...))
 	return t

@@ -112,6 +112,47 @@ func TestDetectLacks(t *testing.T) {
 	}
 }
 
+// attr encodes one attribute; nested ones are marked or not, as kernels do.
+func attr(kind uint16, data ...byte) []byte {
+	p := binary.NativeEndian.AppendUint16(nil, uint16(4+len(data)))
+	p = append(binary.NativeEndian.AppendUint16(p, kind), data...)
+	return append(p, make([]byte, -len(data)&3)...)
+}
+
+func TestCanonical(t *testing.T) {
+	exprs := func(mark uint16, data []byte) []byte {
+		name := attr(unix.NFTA_EXPR_NAME, []byte("immediate\x00")...)
+		return attr(unix.NFTA_LIST_ELEM|mark, append(name, attr(unix.NFTA_EXPR_DATA|mark, data...)...)...)
+	}
+	verdict := func(mark uint16, code byte) []byte {
+		v := attr(unix.NFTA_DATA_VERDICT|mark, attr(unix.NFTA_VERDICT_CODE, 0, 0, 0, code)...)
+		return attr(unix.NFTA_IMMEDIATE_DATA|mark, v...)
+	}
+	register := attr(unix.NFTA_IMMEDIATE_DREG, 0, 0, 0, 0)
+	want, extra, err := nft.Canonical(exprs(0, append(bytes.Clone(register), verdict(0, 0)...)))
+	if err != nil || extra != "" {
+		t.Fatalf("%q %q %v", want, extra, err)
+	}
+	for name, c := range map[string]struct {
+		p     []byte
+		same  bool
+		extra bool
+	}{
+		"marked, in another order": {exprs(unix.NLA_F_NESTED, append(verdict(unix.NLA_F_NESTED, 0), register...)), true, false},
+		"another verdict":          {exprs(0, append(bytes.Clone(register), verdict(0, 1)...)), false, false},
+		"an attribute to come":     {exprs(0, append(append(bytes.Clone(register), verdict(0, 0)...), attr(77, 1)...)), true, true},
+		"an expression more":       {append(exprs(0, verdict(0, 0)), exprs(0, verdict(0, 0))...), false, false},
+	} {
+		got, extra, err := nft.Canonical(c.p)
+		if err != nil || (got == want) != c.same || (extra != "") != c.extra {
+			t.Errorf("%s: %q %q %v", name, got, extra, err)
+		}
+	}
+	if _, _, err := nft.Canonical([]byte{9, 0, 1, 0, 1}); err == nil {
+		t.Error("damaged expressions were read")
+	}
+}
+
 // FuzzDecode: no bytes of a dump or an answer break the decoders.
 func FuzzDecode(f *testing.F) {
 	for _, p := range nft.RuleData() {

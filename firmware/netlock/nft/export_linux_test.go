@@ -50,9 +50,6 @@ func NewOn(c Config, lack func(*Support)) (*Tables, error) {
 // ErrLack stands for what NewOn is to lack.
 var ErrLack = errors.New("left out by a test")
 
-// LoopbackFrame, Rates: what tests count with.
-const LogsPerSecond = logsPerSecond
-
 // Decode runs all decoders of dumps over the data of a message.
 func Decode(p []byte) (canon string) {
 	m := netlink.Message{Data: p}
@@ -82,6 +79,9 @@ const (
 	Floor = floorName
 	Owned = ownedName
 )
+
+// Canonical is the form in which the expressions of a rule are compared.
+func Canonical(p []byte) (known, extra string, err error) { return canonical(p) }
 
 // SetFlags sets a table's flags from a socket of its own.
 func SetFlags(family byte, name string, flags uint32) error {

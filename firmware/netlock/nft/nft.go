@@ -20,6 +20,9 @@
 // rewritten) passes output, postrouting or egress of where it goes; postrouting therefore runs
 // last, all others first.
 //
+// An nft(8) older than the kernel cannot show a chain of every link, and may hang over
+// "list ruleset"; "list table inet holdfast_lock" and so on work.
+//
 // The package does not stop AF_XDP sockets, links moved to another namespace, and packets that
 // a tc rule of root redirects from the loopback link: tc, capabilities. It sees no process
 // names. All of it acts in the network namespace of the process.

@@ -207,7 +207,7 @@ func (r *ruleset) netdevChains(owned bool) []chain {
 		hooks = append(hooks, egressHook)
 	}
 	var cs []chain
-	if owned && r.support.EveryLink == nil {
+	if r.support.EveryLink == nil && (owned || r.support.Owner != nil) {
 		for _, h := range hooks {
 			c := r.chain(LayerNetdev, h, r.open)
 			c.prefixes = []string{""}

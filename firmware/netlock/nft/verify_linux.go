@@ -51,11 +51,15 @@ func (t *Tables) check(l layerInfo) error {
 // diff compares a layer in the kernel with what is wanted, and returns what the kernel shows
 // beside it.
 func (t *Tables) diff(l layerInfo) (extra string, err error) {
+	names := t.names[l.family]
+	if names[0] == "" || names[1] == "" && t.set.support.Owner == nil {
+		return "", fmt.Errorf("%w: the kernel refused tables of %s", ErrDiffers, l.name)
+	}
 	have, err := readFamily(t.k, l.family)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", l.name, err)
 	}
-	for _, want := range t.set.tables(l, t.names[l.family], t.k.port()) {
+	for _, want := range t.set.tables(l, names, t.k.port()) {
 		i := slices.IndexFunc(have, func(h table) bool { return h.name == want.name })
 		if i < 0 {
 			return "", fmt.Errorf("%w: %v is gone", ErrDiffers, &want)

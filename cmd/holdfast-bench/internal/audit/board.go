@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"holdfast/crypto/custody"
 	"holdfast/crypto/keys"
 	"holdfast/storage/segment"
 	"holdfast/storage/vault"
@@ -25,6 +26,8 @@ type board struct {
 	rng    *rand.ChaCha8
 	now    time.Duration
 	v      *vault.Vault
+	// attempts that no leaf has counted.
+	attempts int64
 }
 
 // flushEvery is the pause between two flushes of a board. A flush carries manyBytes for the first
@@ -85,6 +88,9 @@ func (b *board) record(kind vault.Kind, last time.Duration) error {
 		if err := b.block(size); err != nil {
 			return err
 		}
+		if err := b.refused(); err != nil {
+			return err
+		}
 		for b.v.Step() {
 		}
 	}
@@ -103,6 +109,41 @@ func (b *board) block(size int) error {
 	err := b.v.Flush()
 	if err != nil {
 		err = b.v.Flush() // into a new segment
+	}
+	return err
+}
+
+// refused is a way out that the network lock has refused: a line of the audit, and now and then
+// a leaf that counts them.
+func (b *board) refused() error {
+	const every, counted = 3 * time.Second, 30 * time.Second
+	if b.now%every != 0 {
+		return nil
+	}
+	line := fmt.Appendf(nil, `{"usec":%d,"seen_usec":%d,"layer":"nft-inet","what":"connect","uid":0,"count":1}`+"\n", b.now.Microseconds(), b.now.Microseconds())
+	if !b.v.Audit(line) {
+		return fmt.Errorf("%w: a line was not taken", errDay)
+	}
+	if b.attempts++; b.now%counted != 0 {
+		return nil
+	}
+	_, err := b.v.SetLock(custody.Lock{Lock: "locked", Grade: "B", Refused: b.attempts})
+	b.attempts = 0
+	return err
+}
+
+// maintain opens the lock for a ticket and closes it again.
+func (b *board) maintain() error {
+	if err := b.v.End(); err != nil {
+		return err
+	}
+	_, err := b.v.SetLock(custody.Lock{Lock: "open", Grade: "none", Refused: b.attempts, Ticket: "0102030405060708090a0b0c0d0e0f10"})
+	if err == nil {
+		err = b.v.Settle()
+	}
+	if err == nil {
+		b.attempts, b.now = 0, b.now+30*time.Second
+		_, err = b.v.SetLock(custody.Lock{Lock: "locked", Grade: "B"})
 	}
 	return err
 }

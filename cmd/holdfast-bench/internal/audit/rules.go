@@ -76,8 +76,8 @@ func only(find func(d *draft) int, set func(e custody.Entry)) func(d *draft) (in
 func lastBoot(d *draft) int  { return d.last(isKind[*custody.Boot]) }
 func firstBoot(d *draft) int { return d.find(isKind[*custody.Boot]) }
 
-// rulesV1toV9 are those about the order of leaves.
-var rulesV1toV9 = []rule{
+// rulesOfLeaves are those about the order of leaves: V1 to V9, V17.
+var rulesOfLeaves = []rule{
 	{"the first leaf is not a boot", "V1", custody.VerdictTampered, func(d *draft) (int, error) { d.insert(0, d.leaves[1]); return 0, nil }},
 	{"a boot number is passed over", "V1", custody.VerdictTampered, only(lastBoot, func(e custody.Entry) { e.(*custody.Boot).Boot++ })},
 	{"a boot number comes again", "V1", custody.VerdictTampered, only(lastBoot, func(e custody.Entry) { e.(*custody.Boot).Boot-- })},
@@ -122,11 +122,17 @@ var rulesV1toV9 = []rule{
 		return len(d.leaves) - 1, d.matchTime(len(d.leaves) - 1)
 	}},
 	{"a segment without leaf O", "V7", custody.VerdictTampered, func(d *draft) (int, error) {
-		i := d.last(isKind[*custody.Opened])
+		i := d.last(openedIn('T'))
 		d.remove(i)
-		return d.last(isKind[*custody.Closed]), nil
+		return d.last(closedIn('T')), nil
 	}},
-	{"a segment's number is passed over", "V7", custody.VerdictTampered, only(func(d *draft) int { return d.last(isKind[*custody.Opened]) }, func(e custody.Entry) { e.(*custody.Opened).Segment = "T000044" })},
+	{"a segment of the audit without leaf O", "V7", custody.VerdictTampered, func(d *draft) (int, error) {
+		d.remove(d.last(openedIn('X')))
+		return d.last(closedIn('X')), nil
+	}},
+	{"a segment's number is passed over", "V7", custody.VerdictTampered, only(func(d *draft) int { return d.last(openedIn('T')) }, func(e custody.Entry) { e.(*custody.Opened).Segment = "T000044" })},
+	{"a number of the audit is passed over", "V7", custody.VerdictTampered, only(func(d *draft) int { return d.last(openedIn('X')) }, func(e custody.Entry) { e.(*custody.Opened).Segment = "X000044" })},
+	{"an end that does not count the audit", "V7", custody.VerdictTampered, only(func(d *draft) int { return d.last(isKind[*custody.Ended]) }, func(e custody.Entry) { delete(e.(*custody.Ended).Segments, "X") })},
 	{"a segment closed twice", "V7", custody.VerdictTampered, func(d *draft) (int, error) {
 		i := d.last(isKind[*custody.Closed])
 		d.insert(i, d.leaves[i])
@@ -176,6 +182,37 @@ var rulesV1toV9 = []rule{
 		d.insert(i, d.leaves[i])
 		return i + 1, nil
 	}},
+	{"a start that does not say how the lock stands", "V17", custody.VerdictTampered, func(d *draft) (int, error) {
+		i := lastBoot(d)
+		for d.leaves[i].Kind != custody.KindLock {
+			i++
+		}
+		d.remove(i)
+		for d.leaves[i].Kind != custody.KindKey {
+			i++
+		}
+		return i, nil
+	}},
+	{"a record begun while the lock is open for a ticket", "V17", custody.VerdictTampered, func(d *draft) (int, error) {
+		i := d.find(func(e custody.Entry) bool { l, ok := e.(*custody.Lock); return ok && l.Ticket != "" })
+		if i < 0 {
+			return 0, errDay
+		}
+		d.remove(i + 1) // the leaf that ends it
+		for d.leaves[i].Kind != custody.KindKey {
+			i++
+		}
+		return i, nil
+	}},
+}
+
+// openedIn and closedIn find leaves of a stream.
+func openedIn(stream byte) func(custody.Entry) bool {
+	return func(e custody.Entry) bool { o, ok := e.(*custody.Opened); return ok && o.Segment[0] == stream }
+}
+
+func closedIn(stream byte) func(custody.Entry) bool {
+	return func(e custody.Entry) bool { c, ok := e.(*custody.Closed); return ok && c.Segment[0] == stream }
 }
 
 func findDeleted(d *draft) int {
@@ -294,7 +331,7 @@ func asItIs(*custody.Checkpoint) {}
 // rules adds the attacks of this file.
 func (m *maker) rules(s *subject) error {
 	const category = "break one rule, all signatures right"
-	for _, r := range rulesV1toV9 {
+	for _, r := range rulesOfLeaves {
 		leaves, keys, leaf, err := m.forge(s, r.edit)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)

@@ -29,6 +29,7 @@ type collector struct {
 	noise     noiseTotal
 	lastNoise *noiseRun
 	segments  []SegmentReport
+	audit     auditCollector
 
 	frames       int64 // entries written
 	frameBytes   int64
@@ -62,8 +63,18 @@ type event struct {
 }
 
 func newCollector(out *output) *collector {
-	return &collector{out: out, have: map[uint64]parts{}, gaps: map[source]*GapReport{}, messages: map[uint32]*MessageReport{},
+	c := &collector{out: out, have: map[uint64]parts{}, gaps: map[source]*GapReport{}, messages: map[uint32]*MessageReport{},
 		lines: map[int]segment.LineErrors{}, noise: noiseTotal{reasons: map[string]int64{}}}
+	c.audit = auditCollector{c: c, have: map[uint64]parts{}, layers: map[string]int64{}}
+	return c
+}
+
+// of returns what takes the blocks of a segment's file, and the number of entries that it has.
+func (c *collector) of(file string) (h segment.Handler, entries *int64) {
+	if file[0] == 'X' {
+		return &c.audit, &c.audit.lines
+	}
+	return c, &c.frames
 }
 
 // Meta opens a block.
@@ -230,15 +241,15 @@ func (c *collector) Noise(r segment.NoiseRun) error {
 }
 
 // missingBlocks counts the numbers that were skipped between the first and the last block.
-func (c *collector) missingBlocks() int64 {
+func missingBlocks(have map[uint64]parts) int64 {
 	var last uint64
-	for n := range c.have {
+	for n := range have {
 		last = max(last, n)
 	}
-	if len(c.have) == 0 {
+	if len(have) == 0 {
 		return 0
 	}
-	return int64(last) + 1 - int64(len(c.have))
+	return int64(last) + 1 - int64(len(have))
 }
 
 type noiseTotal struct {

@@ -95,7 +95,7 @@ func (o *Opener) readKey(name string) ([]byte, error) {
 // segment reads one segment, in whichever forms it is there. Blocks that both forms hold are
 // taken once.
 func (o *Opener) segment(t *targets, s vault.Segment, id age.Identity) error {
-	if s.Stream != 'T' {
+	if s.Stream != 'T' && s.Stream != 'X' {
 		return nil
 	}
 	report := SegmentReport{Name: s.File, State: s.State, Bytes: s.Size}
@@ -168,8 +168,9 @@ func (o *Opener) read(c *collector, rec vault.Record, file string, limit int64, 
 		report.unreadable(err)
 		return nil
 	}
-	before := c.frames
-	d, err := segment.NewDecoder(c)
+	h, entries := c.of(file)
+	before := *entries
+	d, err := segment.NewDecoder(h)
 	if err != nil {
 		return err
 	}
@@ -180,8 +181,8 @@ func (o *Opener) read(c *collector, rec vault.Record, file string, limit int64, 
 	if err != nil {
 		return err
 	}
-	c.meta = nil
-	report.Frames += c.frames - before
+	c.meta, c.audit.meta = nil, nil
+	report.Frames += *entries - before
 	report.judge(s.Result(), stats)
 	return nil
 }

@@ -24,6 +24,7 @@ type output struct {
 	nbuf  *bufio.Writer
 	entr  []byte
 	runs  []noiseRun
+	spool *spool
 	err   error
 }
 
@@ -127,28 +128,6 @@ func (o *output) noiseIndex(utc func(boot int64) (string, int64)) error {
 	})
 }
 
-// auditLine is one line of audit.jsonl.
-type auditLine struct {
-	Time     string `json:"time"`
-	TimeUsec int64  `json:"time_usec"`
-	BootUsec int64  `json:"boot_usec"`
-	Event    string `json:"event"`
-	Link     string `json:"link,omitempty"`
-	Detail   string `json:"detail,omitempty"`
-}
-
-func (o *output) audit(events []event, utc func(boot int64) (string, int64)) error {
-	return o.jsonLines("audit.jsonl", func(write func(any) error) error {
-		for _, e := range events {
-			text, usec := utc(e.BootUsec)
-			if err := write(auditLine{text, usec, e.BootUsec, e.Kind, e.Link, e.Detail}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 func (o *output) jsonLines(name string, fill func(write func(any) error) error) error {
 	f, err := create(o.dir, name)
 	if err != nil {
@@ -173,7 +152,7 @@ func (o *output) summary(s *Summary) error {
 }
 
 func (o *output) close() error {
-	return errors.Join(o.buf.Flush(), o.nbuf.Flush(), o.tlog.Close(), o.noise.Close())
+	return errors.Join(o.buf.Flush(), o.nbuf.Flush(), o.tlog.Close(), o.noise.Close(), o.spool.remove())
 }
 
 // formatUTC writes microseconds since 1970 as RFC 3339.

@@ -3,6 +3,7 @@ package flight
 import (
 	"encoding/binary"
 	"path"
+	"slices"
 
 	"filippo.io/age"
 
@@ -25,9 +26,9 @@ func (o *Opener) Peek(rec vault.Record) (Times, error) {
 		return Times{}, err
 	}
 	p := &peeker{}
-	last := len(rec.Segments) - 1
-	for i, s := range rec.Segments {
-		if s.File != "" && s.Stream == 'T' && (i == 0 || i == last) {
+	telemetry := slices.DeleteFunc(slices.Clone(rec.Segments), func(s vault.Segment) bool { return s.Stream != 'T' })
+	for i, s := range telemetry {
+		if s.File != "" && (i == 0 || i == len(telemetry)-1) {
 			o.peek(p, path.Join(rec.Dir, s.File), id)
 		}
 	}

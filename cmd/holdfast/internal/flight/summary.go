@@ -43,6 +43,7 @@ type Summary struct {
 	LineErrors        []segment.LineErrors      `json:"line_errors"`
 	RingDrops         DropReport                `json:"ring_drops"`
 	Sync              SyncReport                `json:"sync"`
+	Audit             AuditReport               `json:"audit"`
 	Segments          []SegmentReport           `json:"segments"`
 	Missing           []Missing                 `json:"missing"`
 }
@@ -172,6 +173,7 @@ func (r *SegmentReport) judge(s open.Result, d segment.Stats) {
 // finish puts UTC in and writes the summary. more, where set, adds to it before.
 func finish(c *collector, w *output, dev vault.Device, rec vault.Record, more func(*Summary)) (*Summary, error) {
 	c.takePartial()
+	c.keep(c.audit.takePartial())
 	s := c.summary(dev, rec)
 	if more != nil {
 		more(s)
@@ -212,6 +214,7 @@ func (c *collector) summary(dev vault.Device, rec vault.Record) *Summary {
 	c.setHeader(s)
 	c.setGaps(s)
 	c.setDrops(s)
+	c.setAudit(s)
 	c.setState(s, rec)
 	return s
 }
@@ -275,7 +278,7 @@ func (c *collector) setState(s *Summary, rec vault.Record) {
 		state = state.Worse(vault.StateDamaged)
 	}
 	s.State = state
-	if n := c.missingBlocks(); n > 0 {
+	if n := missingBlocks(c.have); n > 0 {
 		s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d blocks between those that are there", n), "their segments are damaged or missing"})
 	}
 	if lost := c.sealedFrames - c.frames; lost > 0 {

@@ -1,0 +1,222 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/firmware/evidence"
+)
+
+// Names of the units, as scripts/systemd has them.
+const (
+	guardUnit  = "holdfast-guard.service"
+	recordUnit = "holdfast-record.service"
+
+	guestRun    = "/run/holdfast"
+	guestStatus = "/run/holdfast/recorder/status.json"
+	guestExfil  = "/usr/local/bin/exfil"
+)
+
+// lock reads what the guard says.
+func (g *bootGuest) lock() *evidence.Lock {
+	out, _ := g.try("/bin/cat", guestRun+"/"+evidence.LockFile)
+	l, err := evidence.ParseLock([]byte(out))
+	if err != nil {
+		return &evidence.Lock{Lock: "unknown", Why: out}
+	}
+	return l
+}
+
+// recorderStatus is what the test reads of status.json.
+type recorderStatus struct {
+	State  string `json:"state"`
+	Lock   string `json:"lock"`
+	Grade  string `json:"grade"`
+	Armed  bool   `json:"armed"`
+	Record string `json:"record"`
+	Drops  int64  `json:"ring_drops"`
+	Error  string `json:"last_error"`
+}
+
+// status reads what the recorder says.
+func (g *bootGuest) status() (s recorderStatus) {
+	out, _ := g.try("/bin/cat", guestStatus)
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		s.State = "no status: " + out
+	}
+	return s
+}
+
+// waitLocked waits until the guard calls the machine locked, on a statement later than usec.
+func (g *bootGuest) waitLocked(usec int64) {
+	g.t.Helper()
+	if !g.locked {
+		return
+	}
+	var l *evidence.Lock
+	if !eventually(bootPatience/2, func() bool { l = g.lock(); return l.Lock == evidence.Locked && l.Usec > usec }) {
+		g.t.Errorf("the guard does not call the machine locked: %s, grade %s, %s", l.Lock, l.Grade, l.Why)
+		g.journal(guardUnit)
+	}
+	for _, layer := range l.Layers {
+		g.t.Logf("layer %-13s %-8s needed %-5v %s", layer.Name, layer.State, layer.Needed, layer.Detail)
+	}
+}
+
+// journal prints what a unit had to say.
+func (g *bootGuest) journal(unit string) {
+	g.t.Helper()
+	out, _ := g.try("/bin/journalctl", "--no-pager", "-n", "40", "-u", unit)
+	status, _ := g.try("/bin/systemctl", "status", "--no-pager", unit)
+	g.t.Logf("%s:\n%s%s", unit, status, out)
+}
+
+// mainPID is the process of a unit; 0 where it has none.
+func (g *bootGuest) mainPID(unit string) string {
+	return strings.TrimSpace(g.do("/bin/systemctl", "show", "-p", "MainPID", "--value", unit))
+}
+
+// kill ends a unit's process by a signal and waits for the next one, while exfil tries its luck.
+func (g *bootGuest) kill(unit, signal string) {
+	g.t.Helper()
+	before, since := g.mainPID(unit), time.Now()
+	g.do("/bin/systemctl", "kill", "--kill-whom=main", "-s", signal, unit)
+	g.exfil()
+	if !eventually(bootPatience/2, func() bool { now := g.mainPID(unit); return now != "0" && now != before }) {
+		g.t.Errorf("%s was not started again after %s", unit, signal)
+		g.journal(unit)
+		return
+	}
+	g.t.Logf("%s: process %s, killed by %s, is %s after %v", unit, before, signal, g.mainPID(unit), time.Since(since).Round(100*time.Millisecond))
+}
+
+// exfil runs the attack as root and as an ordinary user, and prints what it met.
+func (g *bootGuest) exfil(args ...string) {
+	g.t.Helper()
+	out, code := g.try(append([]string{guestExfil}, args...)...)
+	g.t.Logf("exfil as root: %d\n%s", code, out)
+	out, code = g.try("/usr/bin/setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", guestExfil)
+	g.t.Logf("exfil as a user: %d\n%s", code, out)
+}
+
+// waitRecording waits until the recorder is in an armed record, and wants it to know of the lock.
+func (g *bootGuest) waitRecording(what string) {
+	g.t.Helper()
+	var s recorderStatus
+	if !eventually(bootPatience/2, func() bool { s = g.status(); return s.Armed && s.Record != "" }) {
+		g.t.Errorf("%s: the recorder says %+v", what, s)
+		g.journal(recordUnit)
+	}
+	if g.locked && (s.Lock != evidence.Locked || s.Grade != evidence.GradeB) {
+		g.t.Errorf("%s: the recorder says lock %q, grade %q", what, s.Lock, s.Grade)
+	}
+}
+
+// wantNoDrops wants that the attack has cost no telemetry.
+func (g *bootGuest) wantNoDrops() {
+	g.t.Helper()
+	if s := g.status(); s.Drops != 0 {
+		g.t.Errorf("the recorder lost %d bytes while a program attacked", s.Drops)
+	}
+}
+
+// usbRefused waits until the adapter is on the bus, and wants it without leave to work.
+func (g *bootGuest) usbRefused() {
+	g.t.Helper()
+	var out string
+	const look = "for d in /sys/bus/usb/devices/*/idVendor; do d=${d%/idVendor}; echo $(cat $d/idVendor $d/idProduct $d/authorized) $(ls -d $d/*/net/* 2>/dev/null); done"
+	waitFor(g.t, bootPatience, "the USB adapter on the bus", func() bool {
+		out = g.do("/bin/sh", "-c", look)
+		return strings.Contains(out, "0525 a4a2")
+	})
+	if !eventually(patience, func() bool { out = g.do("/bin/sh", "-c", look); return strings.Contains(out, "0525 a4a2 0") }) {
+		g.t.Errorf("the USB adapter that nobody named may work: %s", out)
+	}
+	g.t.Logf("USB: %s", strings.ReplaceAll(out, "\n", "; "))
+}
+
+// daemonCheck runs `holdfastd check` in the guest.
+func (g *bootGuest) daemonCheck() {
+	g.t.Helper()
+	out, code := g.try("/usr/bin/holdfastd", "check", "--config", "/etc/holdfast/holdfast.toml")
+	g.t.Logf("holdfastd check: %d\n%s", code, out)
+	if g.locked && code != 0 {
+		g.t.Errorf("holdfastd check ends with %d on a locked machine", code)
+	}
+}
+
+// checkVault takes the vault from the disk, opens it, and looks for the flight.
+func (g *bootGuest) checkVault(p *pilot) []*opened {
+	g.t.Helper()
+	g.b.medium = g.disk("/var/lib/holdfast")
+	if r := run(g.t, "holdfast", "verify", g.b.vault()); r.code != 3 {
+		g.t.Errorf("verify: %d, want 3 (the recorder crashed): %s%s", r.code, r.stdout, r.stderr)
+	}
+	records := g.b.open(3)
+	flights, at := 0, 0
+	for _, r := range records {
+		g.t.Logf("%s: %s, %s, %d frames, continues %q", r.Record, r.Kind, r.State, r.Frames, r.Continues)
+		if r.Kind == "flight" {
+			flights++
+		}
+	}
+	opened := allFrames(records)
+	for i, f := range opened {
+		for at < len(p.sent) && !bytes.Equal(f, p.sent[at]) {
+			at++
+		}
+		if at == len(p.sent) {
+			g.t.Errorf("opened frame %d of %d was never sent, or comes a second time", i, len(opened))
+			break
+		}
+		at++
+	}
+	g.t.Logf("%d frames sent, %d opened", len(p.sent), len(opened))
+	if flights != 2 || len(opened) < len(p.sent)*9/10 {
+		g.t.Errorf("%d flights, %d of %d frames: want 2 flights (one cut by the crash) and nearly all frames", flights, len(opened), len(p.sent))
+	}
+	return records
+}
+
+// checkAudit wants the attack in the opened flights: which program, where to, and in time.
+func (g *bootGuest) checkAudit(records []*opened) {
+	g.t.Helper()
+	var all []evidence.Attempt
+	for _, r := range records {
+		if r.Kind == "flight" {
+			all = append(all, jsonLines[evidence.Attempt](g.t, filepath.Join(r.dir, "audit.jsonl"))...)
+		}
+	}
+	kinds, slowest := map[string]int64{}, int64(0)
+	for _, a := range all {
+		if a.Layer == "" {
+			continue // an event of the recorder's
+		}
+		kinds[fmt.Sprintf("%s %s uid %d %s %s to %q on %q", a.Layer, a.What, a.UID, a.Program, a.Protocol, a.Destination, a.Link)] += a.Count
+		if a.Count == 1 {
+			slowest = max(slowest, a.SeenUsec-a.Usec)
+		}
+	}
+	for _, k := range sortedKeys(kinds) {
+		g.t.Logf("%8d  %s", kinds[k], k)
+	}
+	g.t.Logf("an attempt was known %v after it at the latest", time.Duration(slowest)*time.Microsecond)
+	for _, want := range []struct {
+		destination string
+		uid         int64
+	}{{"198.51.100.7:443", 0}, {"198.51.100.8:53", 0}, {"[2001:db8::7]:443", 0}, {"198.51.100.7:443", 1000}} {
+		if !slices.ContainsFunc(all, func(a evidence.Attempt) bool {
+			return a.Program == guestExfil && a.Destination == want.destination && a.UID == want.uid
+		}) {
+			g.t.Errorf("no flight's audit.jsonl names %s of user %d with destination %s", guestExfil, want.uid, want.destination)
+		}
+	}
+	if slowest > 100_000 {
+		g.t.Errorf("an attempt was known only %v after it, want 100 ms", time.Duration(slowest)*time.Microsecond)
+	}
+}
