@@ -1,3 +1,18 @@
+// Package netlock closes every network way out of a board, keeps it closed, and tells who tried.
+//
+// It applies layers (Names) that stand on their own, so that no single mistake opens the
+// board: nftables tables, BPF at each link and at the cgroup, links held down, powers that
+// nobody has, and what belongs to the host (sysctls, radios, USB, swap, core dumps). It finds
+// out what the kernel has, applies all of that in an order that leaves no gap, verifies it, and
+// then looks at every layer each second and after each netlink event. What somebody changed
+// is set right again and reported (a strike). What each layer stops, and what it does not, is in
+// docs/threat-model.md.
+//
+// One process has one network namespace: a Lock acts in that of its own process. On a board
+// that is the machine's. With Config.Namespace it refuses to act where it sees hardware, and
+// touches nothing that belongs to the whole host: for tests and for the audit.
+//
+// A Lock that is closed, or killed, leaves the lock standing. Linux only.
 package netlock
 
 // Names of the layers, in the order in which they are applied. Reports, the audit's table and

@@ -64,15 +64,24 @@ var table = []rule{
 	{pkg: "firmware", ours: slices.Concat([]string{"firmware/..."}, part), never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/config", ours: []string{"boards"}, never: []string{"./mavlink/...", "./crypto/...", "./storage/..."}},
 	{pkg: "firmware/confine", never: slices.Concat(onBoard, noClient)},
-	{pkg: "firmware/recorder", ours: part, never: onBoard},
+	{pkg: "firmware/evidence", direct: noIO}, // what guard and recorder tell each other: types alone
+	{pkg: "firmware/recorder", ours: slices.Concat(part, []string{"firmware/evidence"}), never: onBoard},
+	{pkg: "firmware/rundir", ours: []string{"firmware/evidence", "firmware/recorder"}, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/guard", ours: []string{"firmware/evidence", "crypto/keys", "crypto/custody"}, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/confine", never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/netlock/nstest", never: noClient}, // for tests alone
+	{pkg: "firmware/netlock", ours: []string{"firmware/evidence", "firmware/netlock/..."}, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/netlock/attempts", ours: []string{"firmware/evidence"}, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/netlock/nflog", ours: []string{"firmware/netlock/nft"}, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/netlock/...", never: slices.Concat(onBoard, noClient)}, // bpf, nft, host: the kernel's side, none of ours
 	{pkg: "firmware/status", ours: part, never: onBoard},
 
 	{pkg: "boards", direct: []string{"os", "net"}},
 
 	{pkg: "cmd/internal/cli", never: noClient},
 	{pkg: "cmd/holdfastd", ours: []string{"firmware/...", "boards", "cmd/internal/cli", "crypto/keys"}, never: slices.Concat(onBoard, noClient)},
-	{pkg: "cmd/holdfast/...", ours: []string{"mavlink/...", "crypto/...", "storage/...", "boards", "firmware/config", "cmd/internal/cli", "cmd/holdfast/internal/..."},
-		never: slices.Concat([]string{"./firmware/..."}, noClient), except: []string{"./firmware/config"}},
+	{pkg: "cmd/holdfast/...", ours: []string{"mavlink/...", "crypto/...", "storage/...", "boards", "firmware/config", "firmware/evidence", "cmd/internal/cli", "cmd/holdfast/internal/..."},
+		never: slices.Concat([]string{"./firmware/..."}, noClient), except: []string{"./firmware/config", "./firmware/evidence"}},
 	{pkg: "cmd/holdfast-bench/...", ours: []string{"..."}},
 	{pkg: "cmd/internal/e2e", ours: []string{"..."}},            // tests of whole programs; in no program
 	{pkg: "cmd/internal/wholebench/...", ours: []string{"..."}}, // measures whole programs; in no program
@@ -80,6 +89,7 @@ var table = []rule{
 	{pkg: "cmd/internal/guest/...", ours: []string{"..."}},      // what runs in the guest of a power cut; in no program
 
 	{pkg: "scripts/imports"},
+	{pkg: "scripts/systemd"}, // tests of the units
 }
 
 // pkg is what go list tells of a package.

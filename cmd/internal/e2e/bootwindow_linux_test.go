@@ -42,6 +42,8 @@ type bootGuest struct {
 	*machine
 	b      *board
 	locked bool
+	tries  int             // of exfil, of those that the test has started
+	met    map[string]bool // what exfil has said already
 }
 
 func newBootGuest(t testing.TB, locked bool) *bootGuest {
@@ -62,7 +64,7 @@ func newBootGuest(t testing.TB, locked bool) *bootGuest {
 		files[to] = from
 	}
 	enabled := systemdEnabled(t, files)
-	return &bootGuest{newMachine(t, files, enabled), b, locked}
+	return &bootGuest{newMachine(t, files, enabled), b, locked, 0, map[string]bool{}}
 }
 
 // guestFiles is what both guests have on their disk beside Debian and Holdfast: the test's programs, and what a

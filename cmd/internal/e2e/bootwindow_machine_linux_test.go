@@ -17,8 +17,12 @@ import (
 	"time"
 )
 
-// bootPatience is how long an emulated machine may take for anything.
-const bootPatience = 15 * time.Minute
+const (
+	// bootPatience is how long an emulated machine may take for anything.
+	bootPatience = 15 * time.Minute
+	// lookPatience is how long something that is looked for may take to come.
+	lookPatience = 3 * time.Minute
+)
 
 // machine is a guest with systemd: its disk, its adapters, its serial ports.
 type machine struct {

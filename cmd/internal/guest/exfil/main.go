@@ -34,10 +34,10 @@ const etherTest = 0x88B5
 
 func main() {
 	span, pause := argument(1, time.Second), argument(2, time.Millisecond)
-	for end := time.Now().Add(span); ; {
+	for n, end := 1, time.Now().Add(span); ; n++ {
 		said := try()
 		if !time.Now().Before(end) {
-			fmt.Print(said)
+			fmt.Printf("tries %d\n%s", n, said)
 			return
 		}
 		time.Sleep(pause)
