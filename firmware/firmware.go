@@ -135,10 +135,27 @@ func links(cfg *config.Config) (ls []recorder.Link) {
 	return ls
 }
 
-// lockMemory keeps keys and frames out of swap and core dumps. MCL_ONFAULT (0x4) locks pages
-// as they are used: locking all that Go reserves would cost several times the memory.
+// errLockLimit: memory is not locked, since the process would end where it reaches the limit.
+var errLockLimit = errors.New("memory that may be locked is limited (ulimit -l, LimitMEMLOCK=)")
+
+// lockPages keeps all memory of this process out of swap. MCL_ONFAULT (0x4) locks pages as they
+// are used: locking all that Go reserves would cost several times the memory. Under a limit Go's
+// reservations count in full, and a later one that is refused ends the program.
+func lockPages() error {
+	none, limit := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, unix.Rlimit{}
+	_ = unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &none, nil) // takes CAP_SYS_RESOURCE
+	if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, nil, &limit); err != nil {
+		return err
+	}
+	if limit.Cur != unix.RLIM_INFINITY {
+		return errLockLimit
+	}
+	return unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
+}
+
+// lockMemory keeps keys and frames out of swap and core dumps.
 func lockMemory() (notes []segment.Note) {
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+	if err := lockPages(); err != nil {
 		notes = append(notes, segment.Note{What: "mlockall", Why: err.Error()})
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {

@@ -33,10 +33,9 @@ const (
 // the public half and the wrapped secret half, and ends. The secret half has never been in the
 // recorder's memory, and the memory it was in ends with this process.
 func FlightKeyChild(in io.Reader, out io.Writer) error {
-	// No swap, no core dump, no debugger. MCL_ONFAULT locks what is used: locking all that Go
-	// reserves took most of the process's time. Where the kernel refuses (a small memory lock
-	// limit in bench mode) the key is still made: the process lives for a millisecond.
-	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
+	// No swap, no core dump, no debugger. Where memory cannot be locked (a limit in bench mode)
+	// the key is still made: the process lives for a millisecond.
+	_ = lockPages()
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	if err := confine.KeyChild(); err != nil {

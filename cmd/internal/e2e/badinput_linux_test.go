@@ -65,8 +65,6 @@ func TestBadConfig(t *testing.T) {
 		{"bad baud", strings.Replace(goodConfig, "[lock]", "baud = 0\n[lock]", 1), "baud"},
 		{"no link", "[lock]\nmode = \"bench\"\n", "link"},
 		{"link without device", "[[link]]\nname = \"fc\"\n[lock]\nmode = \"bench\"\n", "device"},
-		{"locked", strings.Replace(goodConfig, "bench", "locked", 1), "network lock"},
-		{"locked by default", "[[link]]\nname = \"fc\"\ndevice = \"fc\"\n", "network lock"},
 		{"unknown mode", strings.Replace(goodConfig, "bench", "open", 1), "lock.mode"},
 		{"tcp far away", strings.Replace(goodConfig, `"fc"`+"\n[lock]", `"tcp:192.0.2.1:5760"`+"\n[lock]", 1), "loopback"},
 		{"udp to all", strings.Replace(goodConfig, `"fc"`+"\n[lock]", `"udp:0.0.0.0:14550"`+"\n[lock]", 1), "loopback"},
@@ -77,9 +75,6 @@ func TestBadConfig(t *testing.T) {
 	} {
 		config := writeFile(t, filepath.Join(b.dir, "bad.toml"), tc.text)
 		for _, command := range []string{"run", "record", "check"} {
-			if command == "check" && strings.HasPrefix(tc.name, "locked") {
-				continue // check looks at a locked board without locking it
-			}
 			t.Run(tc.name+"/"+command, func(t *testing.T) {
 				wantRefusal(t, refuse(t, command, "--config", config), 1, tc.words)
 			})
@@ -263,7 +258,7 @@ func TestBadUsageOfTheOthers(t *testing.T) {
 		{"unknown flag", "holdfastd", []string{"run", "--config", b.config(), "--fast"}, 2, "fast"},
 		{"stray argument", "holdfastd", []string{"run", "--config", b.config(), "x"}, 2, "x"},
 		{"unknown command", "holdfastd", []string{"rnu"}, 2, "rnu"},
-		{"lockdown later", "holdfastd", []string{"lockdown", "--config", b.config()}, 2, "later"},
+		{"lockdown on a bench", "holdfastd", []string{"lockdown", "--config", b.config()}, 1, "bench"},
 		{"replay missing tlog", "holdfast-bench", []string{"replay", b.path("no.tlog"), "--pty", line}, 1, "no.tlog"},
 		{"replay empty tlog", "holdfast-bench", []string{"replay", garbled, "--pty", line}, 1, "nothing"},
 		{"replay a folder", "holdfast-bench", []string{"replay", b.dir, "--pty", line}, 1, b.dir},
@@ -273,7 +268,7 @@ func TestBadUsageOfTheOthers(t *testing.T) {
 		{"vehicle without pty", "holdfast-bench", []string{"vehicle"}, 2, "pty"},
 		{"vehicle unknown stack", "holdfast-bench", []string{"vehicle", "--pty", line, "--stack", "inav"}, 2, "inav"},
 		{"demo not empty", "holdfast-bench", []string{"demo", "-o", b.dir}, 1, "not empty"},
-		{"audit later", "holdfast-bench", []string{"audit", "--network"}, 2, "not built yet"},
+		{"audit later", "holdfast-bench", []string{"audit", "--faults"}, 2, "not built yet"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			wantRefusal(t, run(t, tc.program, tc.args...), tc.code, tc.words)

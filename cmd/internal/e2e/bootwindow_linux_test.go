@@ -83,7 +83,7 @@ func guestFiles(t testing.TB) map[string]string {
 		guestExfil:             filepath.Join(dir, "exfil"),
 		"/usr/bin/holdfastd":   filepath.Join(bin, "holdfastd"),
 		"/etc/systemd/system/agent.service": text("agent.service", "[Unit]\nDescription=Hands of the test\n"+
-			"[Service]\nExecStart=/usr/local/bin/agent\n[Install]\nWantedBy=multi-user.target\n"),
+			"StartLimitIntervalSec=0\n[Service]\nExecStart=/usr/local/bin/agent\nRestart=always\nRestartSec=200ms\n[Install]\nWantedBy=multi-user.target\n"),
 		// A program that does its worst from the first moment at which systemd starts any.
 		"/etc/systemd/system/early.service": text("early.service", "[Unit]\nDescription=Exfil, as early as can be\nDefaultDependencies=no\n"+
 			"[Service]\nExecStart="+guestExfil+" 60 100\n[Install]\nWantedBy=sysinit.target\n"),

@@ -342,6 +342,11 @@ func TestProcessesAreConfined(t *testing.T) {
 	wantConfined(t, "recorder", daemon.child())
 	wantConfined(t, "supervisor", daemon.cmd.Process.Pid)
 	daemon.stop()
+	// What a supervisor has given up its recorder does not have, so one without a supervisor too.
+	daemon = b.record()
+	waitFor(t, patience, "a recorder that is ready", func() bool { return status(t, daemon.cmd.Process.Pid)["Seccomp"] == "2" })
+	wantConfined(t, "recorder alone", daemon.cmd.Process.Pid)
+	daemon.stop()
 }
 
 // TestKeyChildIsConfined holds the flight-key process where it reads its input.

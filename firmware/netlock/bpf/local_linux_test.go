@@ -33,7 +33,7 @@ var locals = map[string]func() error{
 }
 
 // patience is for what happens at once, on a machine that is busy.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 // pair is two programs as MAVSDK and an autopilot's simulator: one waits at a port, the other one
 // begins, and both send.

@@ -11,6 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The number of lost refusals is looked at so often while events come, and once more when none
+// has come for so long: a program may be held up between finding the buffer full and counting.
+const lostEvery = 50 * time.Millisecond
+
 // A flood must not cost a wake-up for each of its attempts. After a burst within window the
 // reader waits for pause and takes what has come together. At most a ring full is read in that
 // time, which bounds the cost; the rest is counted.
@@ -59,10 +63,9 @@ func (r *Reader) Done() <-chan struct{} { return r.done }
 
 func (r *Reader) run() {
 	defer close(r.done)
-	r.giveLost() // of the time before
 	var rec ringbuf.Record
-	n, start := 0, time.Now()
-	// What came before this reader wakes nobody.
+	n, start, looked := 0, time.Now(), time.Now()
+	// What came before this reader wakes nobody, and what was lost is told.
 	r.ring.SetDeadline(time.Now())
 	for {
 		err := r.ring.ReadInto(&rec)
@@ -70,6 +73,7 @@ func (r *Reader) run() {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, os.ErrDeadlineExceeded):
+			r.giveLost()
 			r.ring.SetDeadline(time.Time{})
 			continue
 		case errors.Is(err, ringbuf.ErrClosed):
@@ -83,8 +87,13 @@ func (r *Reader) run() {
 		if rec.Remaining > 0 {
 			continue
 		}
-		r.giveLost()
-		if now := time.Now(); n >= burst {
+		now := time.Now()
+		if now.Sub(looked) >= lostEvery {
+			r.giveLost()
+			looked = now
+		}
+		r.ring.SetDeadline(now.Add(lostEvery))
+		if n >= burst {
 			if now.Sub(start) < window && !r.wait(pause) {
 				return
 			}
@@ -104,7 +113,7 @@ func (r *Reader) one(p []byte) {
 }
 
 // giveLost tells how many refusals did not fit since it was last called, by this reader or by
-// one before it. The buffer was full when they were lost, so whoever has emptied it sees them.
+// one before it.
 func (r *Reader) giveLost() {
 	for _, h := range r.hooks {
 		lost, err := sum(r.state.lost, h)

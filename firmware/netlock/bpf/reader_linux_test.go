@@ -71,7 +71,7 @@ func TestLatency(t *testing.T) {
 	all := latencies(t, c, a, 200)
 	median, worst := all[len(all)/2], all[len(all)-1]
 	t.Logf("one by one: median %v, worst %v", median, worst)
-	if median > 20*time.Millisecond {
+	if median > 50*time.Millisecond {
 		t.Errorf("median %v", median)
 	}
 }
@@ -113,7 +113,7 @@ func TestTenThousand(t *testing.T) {
 	if len(all)+int(lost) != 10000 {
 		t.Errorf("told %d, lost %d", len(all), lost)
 	}
-	if median > 60*time.Millisecond {
+	if median > 100*time.Millisecond {
 		t.Errorf("median %v", median)
 	}
 }
@@ -163,8 +163,8 @@ func TestNoRing(t *testing.T) {
 	}
 	for _, x := range outward {
 		a.say(t, x.name+"\t"+x.to.String())
-		if n := w.arrived(t, x.to.Addr()); n != 0 {
-			t.Errorf("%s: %d frames arrived", x.name, n)
+		if n := w.left(x.to.Addr()); n != 0 {
+			t.Errorf("%s: %d frames left", x.name, n)
 		}
 	}
 	before, err := c.Counters()

@@ -54,7 +54,7 @@ func TestTakeover(t *testing.T) {
 			if _, err := fmt.Sscan(p.say(t, "stop"), &tried, &passed); err != nil {
 				t.Fatal(err)
 			}
-			if passed != 0 || tried == 0 || w.arrived(t, outside4.Addr()) != 0 {
+			if passed != 0 || tried == 0 || w.left(outside4.Addr()) != 0 {
 				t.Errorf("%d of %d attempts passed", passed, tried)
 			}
 			l.wait(t, func(e []bpf.Event) bool { return count(e) >= tried })
@@ -111,7 +111,7 @@ func TestTakenBack(t *testing.T) {
 			t.Fatalf("round %d: %v", i, err)
 		}
 		// Connecting is not refused any more. Egress still is.
-		if got := a.say(t, "udp connect\t"+outside4.String()); got != "EPERM" || w.arrived(t, outside4.Addr()) != 0 {
+		if got := a.say(t, "udp connect\t"+outside4.String()); got != "EPERM" || w.left(outside4.Addr()) != 0 {
 			t.Errorf("round %d: sent, %s", i, got)
 		}
 		if err := errors.Join(c.Attach(), c.Verify()); err != nil {
@@ -140,7 +140,7 @@ func TestDetachCgroup(t *testing.T) {
 	if err := c.Detach(); err != nil {
 		t.Fatal(err)
 	}
-	if got := a.say(t, "udp sendto\t"+outside4.String()); got != "sent" || w.arrived(t, outside4.Addr()) != 1 {
+	if got := a.say(t, "udp sendto\t"+outside4.String()); got != "sent" || w.left(outside4.Addr()) != 1 {
 		t.Errorf("open: %s", got)
 	}
 	if err := c.Verify(); !errors.Is(err, bpf.ErrDetached) {

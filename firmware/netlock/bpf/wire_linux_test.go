@@ -17,12 +17,12 @@ import (
 	"holdfast/firmware/netlock/nstest"
 )
 
-// wire is a link of the test's own namespace, and its far side with a sniffer on it. Everything
-// that is not loopback is routed to it.
+// wire is a link of the test's own namespace with a far side. Everything that is not loopback is
+// routed to it. The sniffer is behind all that can drop a frame, right before the driver, and has
+// seen a frame when the call that sends it returns: so what it has not seen by then did not leave.
 type wire struct {
 	near, far int // indices
 	sniffer   int
-	marker    uint16
 }
 
 // outside is where attacks lead: behind a gateway on the far side.
@@ -70,35 +70,22 @@ func newWire(t testing.TB) *wire {
 		must(netlink.NeighAdd(&netlink.Neigh{LinkIndex: w.near, IP: ip, HardwareAddr: far.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT}))
 		must(netlink.RouteAdd(&netlink.Route{LinkIndex: w.near, Gw: ip}))
 	}
-	w.sniffer = packetSocket(t, w.far)
-	w.ready(t)
+	w.sniffer = packetSocket(t, w.near)
+	// The kernel starts a link some time after it was set up, and drops frames until then.
+	eventually(t, "the link does not start", func() bool { return w.passes(t) })
 	return w
 }
 
-// ready waits until both sides send: the kernel starts a link some time after it is set up, and
-// drops frames until then.
-func (w *wire) ready(t testing.TB) {
+// eventually calls ok until it is true.
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	seen := make(map[uint16]bool)
-	buf := make([]byte, 2048)
-	for end := time.Now().Add(patience); !seen[1] || !seen[2]; {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !ok(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatal("the pair of links does not start")
-		}
-		send(t, w.near, 1)
-		send(t, w.far, 2)
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(w.sniffer), Events: unix.POLLIN}}, 5)
-		for {
-			n, err := unix.Read(w.sniffer, buf)
-			if err != nil {
-				break
-			}
-			if n >= 16 && binary.BigEndian.Uint16(buf[12:]) == markerType {
-				seen[binary.BigEndian.Uint16(buf[14:])] = true
-			}
+			t.Fatal(what)
 		}
 	}
-	w.marker = 2
 }
 
 // packetSocket opens a socket that sees every frame of a link. It is not in the test's cgroup.
@@ -119,56 +106,45 @@ func packetSocket(t testing.TB, ifindex int) int {
 // markerType is an EtherType for experiments (IEEE 802).
 const markerType = 0x88b5
 
-// send sends a frame of the marker's type by a link, past all sockets of IP.
-func send(t testing.TB, ifindex int, number uint16) {
+// passes tells whether a frame leaves that is past all sockets of IP.
+func (w *wire) passes(t testing.TB) bool {
 	t.Helper()
-	fd := packetSocket(t, ifindex)
+	fd := packetSocket(t, w.near)
 	frame := append(bytes.Repeat([]byte{0xff}, 6), 2, 0, 0, 0, 0, 1)
 	frame = binary.BigEndian.AppendUint16(frame, markerType)
-	frame = binary.BigEndian.AppendUint16(frame, number)
 	frame = append(frame, make([]byte, 46)...)
+	w.drain()
 	// ENOBUFS: it was dropped.
 	if _, err := unix.Write(fd, frame); err != nil && err != unix.ENOBUFS {
 		t.Fatal(err)
 	}
+	passed := false
+	w.frames(func(frame []byte) {
+		passed = passed || binary.BigEndian.Uint16(frame[12:]) == markerType
+	})
+	return passed
 }
 
-// arrived returns how many frames for an address the sniffer saw until now: it sends a marker
-// behind them and waits for that. The link must be open for the marker.
-func (w *wire) arrived(t testing.TB, to netip.Addr) int {
-	t.Helper()
-	w.marker++
-	send(t, w.near, w.marker)
-	n := 0
-	w.frames(t, func(frame []byte) bool {
-		if binary.BigEndian.Uint16(frame[12:]) == markerType && binary.BigEndian.Uint16(frame[14:]) == w.marker {
-			return false
-		}
+// left returns how many frames for an address left since it was last called.
+func (w *wire) left(to netip.Addr) (n int) {
+	w.frames(func(frame []byte) {
 		if bytes.Contains(frame[14:], to.Unmap().AsSlice()) {
 			n++
 		}
-		return true
 	})
 	return n
 }
 
-// frames hands over what the sniffer sees, until f returns false.
-func (w *wire) frames(t testing.TB, f func([]byte) bool) {
-	t.Helper()
+// frames hands over what the sniffer saw.
+func (w *wire) frames(f func([]byte)) {
 	buf := make([]byte, 2048)
-	for end := time.Now().Add(patience); ; {
+	for {
 		n, err := unix.Read(w.sniffer, buf)
-		switch {
-		case err == unix.EAGAIN:
-			left := time.Until(end)
-			if left <= 0 {
-				t.Fatal("the marker did not arrive")
-			}
-			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(w.sniffer), Events: unix.POLLIN}}, int(left/time.Millisecond)+1)
-		case err != nil:
-			t.Fatal(err)
-		case n >= 16 && !f(buf[:n]):
+		if err != nil {
 			return
+		}
+		if n > 14 {
+			f(buf[:n])
 		}
 	}
 }
@@ -203,14 +179,7 @@ func checksum(p []byte) uint16 {
 }
 
 // drain forgets what the sniffer saw.
-func (w *wire) drain() {
-	buf := make([]byte, 2048)
-	for {
-		if _, err := unix.Read(w.sniffer, buf); err != nil {
-			return
-		}
-	}
-}
+func (w *wire) drain() { w.frames(func([]byte) {}) }
 
 // log collects events.
 type log struct {

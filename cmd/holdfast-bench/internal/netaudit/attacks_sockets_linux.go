@@ -13,10 +13,6 @@ import (
 // sinkOf is the far side's open port on a.
 func sinkOf(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, sinkPort) }
 
-func udpTo(to string, port uint16) func(*trial) error {
-	return func(t *trial) error { return t.udp(netip.AddrPortFrom(netip.MustParseAddr(to), port), nil) }
-}
-
 func groupTo(to string, port uint16) func(*trial) error {
 	return func(t *trial) error { return t.multicast(netip.AddrPortFrom(netip.MustParseAddr(to), port)) }
 }

@@ -32,7 +32,6 @@ func families() map[string]string {
 		{"AX.25 (amateur radio)", unix.AF_AX25, unix.SOCK_DGRAM, 0},
 		{"AppleTalk", unix.AF_APPLETALK, unix.SOCK_DGRAM, 0},
 		{"LLC", unix.AF_LLC, unix.SOCK_DGRAM, 0},
-		{"key management (crypto API)", unix.AF_ALG, unix.SOCK_SEQPACKET, 0},
 	} {
 		fd, err := unix.Socket(f.family, f.kind|unix.SOCK_CLOEXEC, f.proto)
 		switch {

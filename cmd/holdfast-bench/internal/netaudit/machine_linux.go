@@ -17,7 +17,7 @@ import (
 
 // machine lists what the audit must leave as it is: the links of the network namespace that it was
 // started in, their addresses, routes, rules, queues and filters, the firewall's tables, and the
-// cgroups of its own name. It only reads.
+// cgroups that this process made. It only reads.
 func machine() (lines []string, err error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -125,7 +125,7 @@ func machineSettings() (lines []string, err error) {
 	if err != nil {
 		return lines, nil // there are none
 	}
-	groups, err := filepath.Glob(filepath.Join(root, "holdfast-audit-*"))
+	groups, err := filepath.Glob(filepath.Join(root, ownGroups()+"*"))
 	for _, g := range groups {
 		lines = append(lines, "cgroup "+g)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 )
 
 //go:embed page.html
@@ -128,11 +129,12 @@ func (p *page) layer(l Layer) pageLayer {
 	if p.mode(modeWithout(l.Name)) != nil {
 		x.Without = listed(p.leaks(modeWithout(l.Name)), "nothing arrives")
 	}
+	if l.Name == capabilities && l.State == "missing" { // the lock of a namespace leaves them to the attackers
+		x.State, x.Without = "ok", listed(p.leaks(modeAllRoot), "nothing arrives")
+	}
 	for _, row := range p.Rows {
-		for _, s := range row.StoppedBy {
-			if s == l.Name {
-				x.Mine++
-			}
+		if slices.Contains(row.StoppedBy, l.Name) {
+			x.Mine++
 		}
 	}
 	return x

@@ -116,18 +116,36 @@ type cgroups struct {
 	name string // from the root of the tree
 }
 
+// ownGroups begins the names of this process's.
+func ownGroups() string { return fmt.Sprintf("holdfast-audit-%d-", os.Getpid()) }
+
 // newCgroups makes them. The root cgroup and all others are left alone.
 func newCgroups() (cgroups, error) {
 	root, err := cgroupRoot()
 	if err != nil {
 		return cgroups{}, err
 	}
-	dir, err := os.MkdirTemp(root, "holdfast-audit-")
+	dir, err := os.MkdirTemp(root, ownGroups())
 	if err != nil {
 		return cgroups{}, err
 	}
 	c := cgroups{dir: dir, name: filepath.Base(dir)}
 	return c, errors.Join(os.Mkdir(filepath.Join(dir, "inside"), 0o755), os.Mkdir(filepath.Join(dir, "outside"), 0o755))
+}
+
+// sweep takes away the empty cgroups of audits that were killed.
+func sweep() {
+	root, err := cgroupRoot()
+	if err != nil {
+		return
+	}
+	found, _ := filepath.Glob(filepath.Join(root, "holdfast-audit-*-*")) // the pattern is a good one
+	for _, dir := range found {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), "holdfast-audit-"), "-")
+		if _, err := os.Stat("/proc/" + pid); errors.Is(err, os.ErrNotExist) {
+			_ = errors.Join(removeDir(dir, "inside"), removeDir(dir, "outside"), removeDir(dir)) // one with a process in it stays
+		}
+	}
 }
 
 // remove ends what is left in them and takes them away.

@@ -151,7 +151,7 @@ func (r *Result) take(m *Mode, j job, out *outcome) {
 func (r *Result) takeState(m *Mode, s *evidence.Lock) {
 	for _, l := range s.Layers {
 		first := slices.IndexFunc(r.Layers, func(x Layer) bool { return x.Name == l.Name && x.State != l.State })
-		note := strings.TrimSpace(l.Name + " " + l.State + " " + l.Detail)
+		note := strings.TrimSuffix(l.Name+" "+l.State+": "+l.Detail, ": ")
 		if first >= 0 && !slices.Contains(m.Without, l.Name) && !slices.Contains(m.Broken, note) {
 			m.Broken = append(m.Broken, note)
 		}

@@ -14,11 +14,9 @@ func found() *Result {
 		r.Layers = append(r.Layers, Layer{Name: l, State: "ok", Alone: true})
 	}
 	r.Layers = append(r.Layers, Layer{Name: "swap", State: "missing", Detail: "belongs to the host"})
-	for _, m := range []Mode{{Name: modeOpenRoot, Rights: asRootFull}, {Name: modeOpenDropped, Rights: asRootDropped}, {Name: modeOpenUser, Rights: asUser},
+	r.Modes = []Mode{{Name: modeOpenRoot, Rights: asRootFull}, {Name: modeOpenDropped, Rights: asRootDropped}, {Name: modeOpenUser, Rights: asUser},
 		{Name: modeAllUser, Locked: true, Judged: true}, {Name: modeAllDropped, Locked: true, Judged: true}, {Name: modeAllRoot, Locked: true},
-		{Name: modeWithout("nft-inet"), Locked: true}, {Name: modeWithout("nft-arp"), Locked: true}, {Name: modeOnly("nft-inet"), Locked: true}, {Name: modeOnly("nft-arp"), Locked: true}} {
-		r.Modes = append(r.Modes, m)
-	}
+		{Name: modeWithout("nft-inet"), Locked: true}, {Name: modeWithout("nft-arp"), Locked: true}, {Name: modeOnly("nft-inet"), Locked: true}, {Name: modeOnly("nft-arp"), Locked: true}}
 	for i, a := range attacks()[:minimumValid+1] {
 		row := Row{Number: i + 1, Group: a.group, Name: a.name, Plain: a.plain, Root: a.root, Expect: a.want, Cells: map[string]Cell{}}
 		for _, m := range r.Modes {

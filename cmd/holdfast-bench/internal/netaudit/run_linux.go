@@ -41,6 +41,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if os.Geteuid() != 0 {
 		return nil, ErrRoot
 	}
+	sweep()
 	before, err := machine()
 	if err != nil {
 		return nil, err

@@ -111,7 +111,7 @@ func (r *Result) printRest(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "  without %s (root with every power): %s\n", capabilities, listed(r.leaks(modeAllRoot), "nothing arrives"))
 	for _, l := range r.Layers {
-		if l.State == "missing" {
+		if l.State == "missing" && l.Name != capabilities { // those the attackers wear
 			fmt.Fprintf(w, "  not tried: layer %s: %s\n", l.Name, l.Detail)
 		}
 	}
