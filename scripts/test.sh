@@ -158,7 +158,7 @@ test)
     step "operator's tool, macOS and Windows" operator_builds
     step "go test" go test -vet=off -timeout 10m ./...
     race
-    step "audit, 200 power cuts" go run ./cmd/holdfast-bench audit --quick
+    step "audit, quick" go run ./cmd/holdfast-bench audit --quick
     emulated arm64 aarch64
     emulated arm arm
     ;;
@@ -166,7 +166,7 @@ long)
     install_missing
     install_guest
     V=1 step "long batteries" go test -count=1 -timeout 6h ./...
-    V=1 step "audit, 2000 power cuts" go run ./cmd/holdfast-bench audit
+    V=1 step "audit, whole" go run ./cmd/holdfast-bench audit
     ;;
 *)
     fail "usage: scripts/test.sh check|test|long"
