@@ -24,7 +24,7 @@ import (
 
 const (
 	// lookEvery is how often ticket and recorder are looked at.
-	lookEvery = 250 * time.Millisecond
+	lookEvery = 500 * time.Millisecond
 	// writeEvery is how often LockFile is written where nothing has changed.
 	writeEvery = time.Second
 )
@@ -113,7 +113,7 @@ func (g *Guard) Run(ctx context.Context) error {
 	return watchErr
 }
 
-// look does what a quarter of a second asks for.
+// look does what half a second asks for.
 func (g *Guard) look() {
 	changed := g.maintain.look()
 	if changed || g.cfg.Now()-g.written >= writeEvery {

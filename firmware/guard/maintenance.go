@@ -26,7 +26,7 @@ type Admit func(msg []byte, device string, boot int64, now time.Duration) (*cust
 
 // Tickets is where tickets come from and who decides on them.
 type Tickets struct {
-	File  string // looked at each quarter of a second; may be absent
+	File  string // looked at twice a second; may be absent
 	Admit Admit
 }
 

@@ -20,7 +20,10 @@ type link struct {
 }
 
 // links sees and switches the interfaces of this process's namespace.
-type links struct{ handle *netlink.Handle }
+type links struct {
+	handle *netlink.Handle
+	last   []link // as list returned it last; nil where a look has to list anew
+}
 
 func newLinks() (*links, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -48,7 +51,16 @@ func (l *links) list() ([]link, error) {
 		}
 		list = append(list, link{index: a.Index, name: a.Name, kind: kind, up: a.Flags&net.FlagUp != 0})
 	}
+	l.last = list
 	return list, nil
+}
+
+// seen returns the list of this look, so that one look asks the kernel once.
+func (l *links) seen() ([]link, error) {
+	if l.last != nil {
+		return l.last, nil
+	}
+	return l.list()
 }
 
 // down takes a link down. A link that is gone is down.
@@ -58,6 +70,7 @@ func (l *links) down(index int) error { return l.switched(index, l.handle.LinkSe
 func (l *links) raise(index int) error { return l.switched(index, l.handle.LinkSetUp) }
 
 func (l *links) switched(index int, f func(netlink.Link) error) error {
+	l.last = nil
 	err := f(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}})
 	if errors.Is(err, unix.ENODEV) {
 		return nil
@@ -149,7 +162,7 @@ func (l *Lock) linksDown() *layer {
 			return err
 		},
 		verify: func() error {
-			list, err := l.links.list()
+			list, err := l.links.seen()
 			if err != nil {
 				return err
 			}

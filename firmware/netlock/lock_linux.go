@@ -141,12 +141,20 @@ func (l *Lock) applyLayer(y *layer) {
 			return
 		}
 	}
-	if err := y.apply(); err != nil {
+	if err := l.doApply(y); err != nil {
 		l.log.Error("lock: layer cannot be applied", slog.String("layer", y.name), slog.Any("err", err))
 		y.set(StateBroken, err)
 		return
 	}
 	y.set(l.good(y), nil)
+}
+
+// doApply acts on the links that are there now, not on those of the last look.
+func (l *Lock) doApply(y *layer) error {
+	if l.links != nil {
+		l.links.last = nil
+	}
+	return y.apply()
 }
 
 // good is the state of a layer that holds.
@@ -191,7 +199,7 @@ func (l *Lock) checkLayer(y *layer) {
 		l.report.strike(y.name, err)
 		l.log.Warn("lock: layer was changed, setting it right", slog.String("layer", y.name), slog.Any("err", err))
 	}
-	if err = y.apply(); err == nil {
+	if err = l.doApply(y); err == nil {
 		err = y.verify()
 	}
 	if err != nil {
@@ -219,7 +227,7 @@ func (l *Lock) change(open []string) error {
 		if !y.maintained || y.state == StateLeftOut || y.state == StateMissing {
 			continue
 		}
-		if err := y.apply(); err != nil {
+		if err := l.doApply(y); err != nil {
 			y.set(StateBroken, err)
 			errs = append(errs, fmt.Errorf("%s: %w", y.name, err))
 			continue

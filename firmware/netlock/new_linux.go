@@ -200,7 +200,7 @@ func (l *Lock) verifyTC() error {
 }
 
 func (l *Lock) eachLink(f func(link) error) error {
-	list, err := l.links.list()
+	list, err := l.links.seen()
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (l *Lock) eachLink(f func(link) error) error {
 }
 
 func (l *Lock) stillThere(x link) bool {
-	list, err := l.links.list()
+	list, err := l.links.list() // anew
 	return err != nil || slices.ContainsFunc(list, func(y link) bool { return y.index == x.index })
 }
 
