@@ -267,11 +267,6 @@ func undoneLeaf(record, segment string) custody.Entry {
 	return &custody.Lost{Record: record, Segment: segment, Why: custody.WhyUndone}
 }
 
-func failedLeaf(record, segment string) custody.Entry {
-	size := int64(65_552)
-	return &custody.Lost{Record: record, Segment: segment, Why: custody.WhyFailed, Size: &size, SHA256: bytes.Repeat([]byte{4}, 32)}
-}
-
 func recoveredLeaf(record string) custody.Entry {
 	return &custody.Recovered{Record: record, Files: []custody.File{
 		{Name: "T000001.age", SHA256: bytes.Repeat([]byte{5}, 32), Size: 70_000},

@@ -272,6 +272,22 @@ func TestNewLinks(t *testing.T) {
 	}
 }
 
+// TestStrangeNames: a link has a name of bytes, and one that is not UTF-8 must not get past the
+// layers that go by name, nor keep them from the other links.
+func TestStrangeNames(t *testing.T) {
+	nstest.Need(t)
+	for i, name := range []string{"\xff\xfe", "a\x01b", "\x7f", "eth0\"", "*"} {
+		link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: fmt.Sprint("peer", i)}
+		must(t, netlink.LinkAdd(link))
+		t.Cleanup(func() { _ = netlink.LinkDel(link) })
+	}
+	l, _ := newLock(t)
+	_ = l.Apply()
+	wantAll(t, l, "with strange names", netlock.StateOK)
+	netlock.Check(l)
+	wantAll(t, l, "looked at again", netlock.StateOK)
+}
+
 // TestOpen: a ticket's link may be up, the others may not; and after it everything is as before.
 func TestOpen(t *testing.T) {
 	nstest.Need(t)

@@ -42,7 +42,7 @@ type bootGuest struct {
 	*machine
 	b      *board
 	locked bool
-	tries  int             // of exfil, of those that the test has started
+	tries  int             // of exfil as a user
 	met    map[string]bool // what exfil has said already
 }
 
@@ -123,6 +123,7 @@ func (g *bootGuest) live() *pilot {
 	g.powerOn()
 	g.up()
 	g.waitLocked(0)
+	g.logOrder()
 	g.waitTalk("virtio", "e1000")
 	g.phase(phaseFlight)
 	p := fly(g.t, g.feed, vehicle.Options{Seed: 73, Duration: 15 * time.Minute})
@@ -200,6 +201,10 @@ func (g *bootGuest) waitTalk(wires ...string) {
 // wantTalk is the anti-test: frames of each of these kinds have left, in the phase and on the wire.
 func (g *bootGuest) wantTalk() {
 	g.t.Helper()
+	all := slices.SortedFunc(slices.Values(g.sent("")), func(a, b seen) int { return a.at.Compare(b.at) })
+	if len(all) > 0 {
+		g.t.Logf("%d frames; the first left %v after power-on", len(all), all[0].at.Sub(g.began).Round(100*time.Millisecond))
+	}
 	kernel := []string{"ARP", "IPv6 MLD"}
 	attack := []string{"TCP port 443 to 198.51.100.7", "UDP port 53 to 198.51.100.8", "UDP port 5353", "raw frame"}
 	for _, row := range []struct {

@@ -68,6 +68,16 @@ func (g *bootGuest) waitLocked(usec int64) {
 	}
 }
 
+// logOrder prints, in seconds since the kernel's start, when the guard was ready and when the drivers of adapters came.
+func (g *bootGuest) logOrder() {
+	g.t.Helper()
+	for _, unit := range []string{guardUnit, "systemd-udev-trigger.service", "early.service", "systemd-networkd.service", recordUnit} {
+		g.t.Logf("%-30s %s", unit, g.do("/bin/sh", "-c", "systemctl show -p ExecMainStartTimestampMonotonic -p ActiveEnterTimestampMonotonic "+unit+" | sort -r | tr '\n' ' '"))
+	}
+	out, _ := g.try("/bin/sh", "-c", "journalctl -k -o short-monotonic --no-pager | grep -E 'e1000.* eth|virtio_net|Refusing|not ready|becomes ready'")
+	g.t.Log(out)
+}
+
 // journal prints what a unit had to say.
 func (g *bootGuest) journal(unit string) {
 	g.t.Helper()
@@ -105,7 +115,9 @@ func (g *bootGuest) exfil(args ...string) {
 		if _, err := fmt.Sscanf(out, "tries %d", &n); err != nil || code != 0 {
 			g.t.Errorf("exfil as %s: %d: %s", who, code, out)
 		}
-		g.tries += n
+		if argv != nil {
+			g.tries += n
+		}
 		if _, known := g.met[who+out]; !known {
 			g.met[who+out] = true
 			g.t.Logf("exfil as %s: %s", who, out)
@@ -225,7 +237,8 @@ func (g *bootGuest) checkAudit(records []*opened) {
 			g.t.Logf("%8d  %s", kinds[k], k)
 		}
 	}
-	g.t.Logf("exfil has tried %d times; an attempt was known %v after it at the latest", g.tries, time.Duration(slowest)*time.Microsecond)
+	g.t.Logf("an attempt was known %v after it at the latest", time.Duration(slowest)*time.Microsecond)
+	g.checkCounts(flights)
 	for _, want := range []struct {
 		destination string
 		uid         int64
@@ -235,5 +248,21 @@ func (g *bootGuest) checkAudit(records []*opened) {
 		}) {
 			g.t.Errorf("no flight's audit.jsonl names %s of user %d with destination %s", guestExfil, want.uid, want.destination)
 		}
+	}
+}
+
+// checkCounts compares what the records say of one place with how often the user went there. A second of it may have
+// gone with the recorder's crash; none may be invented.
+func (g *bootGuest) checkCounts(flights []evidence.Attempt) {
+	g.t.Helper()
+	var named int64
+	for _, a := range flights {
+		if a.UID == 1000 && a.Destination == "198.51.100.7:443" {
+			named += a.Count
+		}
+	}
+	g.t.Logf("the user has tried %d times, the records say %d", g.tries, named)
+	if named > int64(g.tries) || named < int64(g.tries)*2/3 {
+		g.t.Error("the records do not tell how often a program tried")
 	}
 }

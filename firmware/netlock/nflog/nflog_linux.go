@@ -15,7 +15,7 @@ import (
 
 // Messages, attributes and commands of linux/netfilter/nfnetlink_log.h.
 const (
-	msgPacket = unix.NFNL_SUBSYS_ULOG<<8 | 0
+	msgPacket = unix.NFNL_SUBSYS_ULOG << 8
 	msgConfig = unix.NFNL_SUBSYS_ULOG<<8 | 1
 
 	cfgCommand   = 1

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -150,9 +149,21 @@ func (t *Tables) Close() error {
 	return t.k.Close()
 }
 
+// badName tells a name that the kernel gives no link (dev_valid_name). It goes by bytes: a name
+// need not be UTF-8, and somebody could give a link such a one.
+func badName(name string) bool {
+	for i := range len(name) {
+		switch name[i] {
+		case '/', ':', ' ', '\t', '\n', '\v', '\f', '\r', 0, 0xa0:
+			return true
+		}
+	}
+	return false
+}
+
 func checkLinks(names []string) error {
 	for _, n := range names {
-		if n == "" || n == "." || n == ".." || len(n) >= unix.IFNAMSIZ || strings.ContainsAny(n, "/: \t\n\v\f\r\x00\xa0") {
+		if n == "" || n == "." || n == ".." || len(n) >= unix.IFNAMSIZ || badName(n) {
 			return fmt.Errorf("%w: %q", ErrLink, n)
 		}
 	}

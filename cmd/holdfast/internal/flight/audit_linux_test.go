@@ -2,7 +2,6 @@ package flight_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -155,6 +154,6 @@ func TestPeekPastAudit(t *testing.T) {
 	times, err := (&flight.Opener{FS: os.DirFS(b.dir), Keys: open.New(b.operator)}).Peek(r)
 	b.check(err)
 	if times.Start == times.End || !strings.HasPrefix(times.Start, "boot+36") {
-		t.Error(fmt.Sprintf("%+v", times))
+		t.Errorf("%+v", times)
 	}
 }

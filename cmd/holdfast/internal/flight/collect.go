@@ -24,7 +24,6 @@ type collector struct {
 	lines     map[int]segment.LineErrors
 	sync      syncTotal
 	gaps      map[source]*GapReport
-	counter   []*mavlink.GapCounter
 	messages  map[uint32]*MessageReport
 	noise     noiseTotal
 	lastNoise *noiseRun
@@ -36,7 +35,6 @@ type collector struct {
 	sealedFrames int64 // entries that the metadata of the seen blocks names
 	strayBytes   int64 // of entries that do not parse
 	unknown      int64
-	mixedStamps  bool
 	firstUsec    int64 // since boot
 	lastUsec     int64
 	partial      []byte // entries of a block that the medium holds in part
