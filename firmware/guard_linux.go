@@ -25,12 +25,19 @@ const RecorderUser = "holdfast"
 // ErrBenchGuard: there is nothing to guard in bench mode.
 var ErrBenchGuard = errors.New(`lock.mode is "bench": the guard would lock this machine; set lock.mode = "locked" on a board`)
 
+// ErrCgo: the C library makes calls of its own when it starts a thread, and ends the program where
+// the guard's filter refuses one.
+var ErrCgo = errors.New("this holdfastd was built with cgo, and would end at its first refused call; build it with CGO_ENABLED=0, as `make build` does")
+
 // Guard is the guard's process: it locks the board, or the network namespace it was put in, and
 // keeps it locked until ctx ends. The lock stays when it ends.
 func Guard(ctx context.Context, o Options) error {
 	cfg := o.Config
 	if cfg.Bench() {
 		return ErrBenchGuard
+	}
+	if withCgo {
+		return ErrCgo
 	}
 	notify, err := newNotifier()
 	if err != nil {
