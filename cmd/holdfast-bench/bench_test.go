@@ -298,7 +298,6 @@ func TestRefusals(t *testing.T) {
 		{"vehicle --pty " + link + " --start today", cli.Usage, "is no time"},
 		{"vehicle --pty " + link + " --tlog " + dir, cli.Error, "choose another --tlog"},
 		{"vehicle --pty " + empty, cli.Error, "path is taken"},
-		{"audit --network", cli.Usage, "not built yet: --network"},
 		{"audit --faults --quick", cli.Usage, "--faults"},
 		{"audit extra", cli.Usage, "unknown command"},
 		{"audit --tamper -o " + empty, cli.Error, "not a directory"},

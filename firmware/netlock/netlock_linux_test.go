@@ -330,6 +330,11 @@ func TestWithout(t *testing.T) {
 			t.Errorf("without %s: %v; needed: %v", name, err, needed)
 		}
 	}
+	l, _ := newLock(t, netlock.NftInet, netlock.NftARP, netlock.NftBridge)
+	_ = l.Apply()
+	if state := states(l)[netlock.NftNetdev]; state != netlock.StateOK {
+		t.Errorf("without the other tables %s is %s", netlock.NftNetdev, state)
+	}
 	if _, err := netlock.New(netlock.Config{Namespace: true, Without: []string{"nft-inett"}}); err == nil {
 		t.Error("an unknown layer was left out")
 	}

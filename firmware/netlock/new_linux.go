@@ -22,10 +22,11 @@ const logGroup = 7380
 
 // parts are what layers act through. nil where the kernel has nothing of it.
 type parts struct {
-	tables *nft.Tables
-	tc     *bpf.TC
-	cgroup *bpf.Cgroup
-	sysctl *host.Sysctl
+	tables  *nft.Tables
+	applied bool // the tables, at least once
+	tc      *bpf.TC
+	cgroup  *bpf.Cgroup
+	sysctl  *host.Sysctl
 }
 
 // New finds out what the kernel has. It changes nothing yet.
@@ -137,6 +138,7 @@ func (l *Lock) addTables() error {
 
 // applyTables puts the tables of all families in place at once.
 func (l *Lock) applyTables() error {
+	l.parts.applied = true
 	if len(l.open) > 0 {
 		return l.parts.tables.Open(l.open)
 	}
@@ -155,7 +157,10 @@ func (l *Lock) applyLinkTables() error {
 			names = append(names, x.name)
 		}
 	}
-	return l.parts.tables.SetLinks(names)
+	if err := l.parts.tables.SetLinks(names); err != nil || l.parts.applied {
+		return err
+	}
+	return l.applyTables() // no layer of another family has
 }
 
 func (l *Lock) leftOut(name string) bool {
