@@ -66,3 +66,17 @@ func lockFlows(cfg *config.Config) []DataFlow {
 		{"kept", "who tried to send, until it is sealed; state of the lock", cfg.Lock.Run, "in memory, gone with the power"},
 	}
 }
+
+// recorderRuns tells whether the board's recorder has said so a moment ago.
+func recorderRuns(cfg *config.Config) bool {
+	if cfg.Bench() {
+		return false
+	}
+	p, err := guard.ReadFile(filepath.Join(cfg.Lock.Run, evidence.RecorderFile))
+	if err != nil {
+		return false
+	}
+	r, err := evidence.ParseRecorder(p)
+	age := sinceBoot()() - time.Duration(r.Usec)*time.Microsecond
+	return err == nil && r.Boot == bootID() && age <= evidence.Stale
+}

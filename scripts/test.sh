@@ -79,6 +79,9 @@ install_guest() {
     have cpio || install cpio
     have e2fsck || install e2fsprogs
     scripts/guest.sh dist/guest || skip "power cuts of a guest" "its kernel cannot be had"
+    have debootstrap || install debootstrap
+    have mkswap || install util-linux
+    scripts/guest-systemd.sh dist/guest-systemd || skip "boot window of a guest" "it cannot be made"
 }
 
 have() { command -v "$1" >/dev/null; }

@@ -218,6 +218,30 @@ func (l *lockedBoard) try(n, rate int) string {
 	return strings.TrimSpace(p.out.String())
 }
 
+// check wants a row for each layer, and a line that the recorder has to be no fault of the line.
+func (l *lockedBoard) check() {
+	l.t.Helper()
+	var got struct {
+		Rows []struct {
+			What, Detail string
+			OK           bool
+		}
+	}
+	r := run(l.t, "holdfastd", "check", "--json", "--config", l.config())
+	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
+		l.t.Fatalf("check: %v: %s %s", err, r.stdout, r.stderr)
+	}
+	rows := map[string]bool{}
+	for _, row := range got.Rows {
+		rows[row.What] = row.OK
+	}
+	for what, ok := range map[string]bool{"uart": true, "lock": false, "nft-inet": true, "cgroup-bpf": true, "swap": false} {
+		if have, there := rows[what]; !there || have != ok {
+			l.t.Errorf("check says of %s %v, want %v: %s", what, have, ok, r.stdout)
+		}
+	}
+}
+
 // attempts reads audit.jsonl of all opened records.
 func attempts(t *testing.T, out string) (lines []evidence.Attempt) {
 	t.Helper()
@@ -250,6 +274,7 @@ func TestWhoTried(t *testing.T) {
 	p := b.start()
 	traffic := join(flightFrames(t, vehicleOf(81)))
 	send(t, line, traffic)
+	b.check()
 	const tries = 50
 	if got := b.try(tries, 1000); got != fmt.Sprintf("%d tried, 0 sent", tries) {
 		t.Errorf("the program says %q", got)
