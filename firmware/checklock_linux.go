@@ -8,7 +8,7 @@ import (
 
 	"holdfast/firmware/config"
 	"holdfast/firmware/evidence"
-	"holdfast/firmware/guard"
+	"holdfast/firmware/runfile"
 )
 
 // checkLock says what the guard says of the lock, and of each of its layers. It looks at no
@@ -19,7 +19,7 @@ func checkLock(cfg *config.Config) []CheckRow {
 	}
 	name := filepath.Join(cfg.Lock.Run, evidence.LockFile)
 	const start = "start the guard: systemctl start holdfast-guard, or holdfastd lockdown"
-	p, err := guard.ReadFile(name)
+	p, err := runfile.Read(name)
 	if err != nil {
 		return []CheckRow{{"lock", false, fmt.Sprintf("no guard says that the board is locked (%v); %s", plain(err), start)}}
 	}
@@ -72,7 +72,7 @@ func recorderRuns(cfg *config.Config) bool {
 	if cfg.Bench() {
 		return false
 	}
-	p, err := guard.ReadFile(filepath.Join(cfg.Lock.Run, evidence.RecorderFile))
+	p, err := runfile.Read(filepath.Join(cfg.Lock.Run, evidence.RecorderFile))
 	if err != nil {
 		return false
 	}

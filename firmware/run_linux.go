@@ -9,7 +9,7 @@ import (
 
 	"holdfast/firmware/config"
 	"holdfast/firmware/evidence"
-	"holdfast/firmware/guard"
+	"holdfast/firmware/runfile"
 )
 
 // lockFirst is how long the recorder waits for the guard's first word. It records without one
@@ -45,7 +45,7 @@ func awaitLock(ctx context.Context, dir string) {
 	t := time.NewTicker(20 * time.Millisecond)
 	defer t.Stop()
 	for sinceBoot()()-began < lockFirst {
-		if p, err := guard.ReadFile(filepath.Join(dir, evidence.LockFile)); err == nil {
+		if p, err := runfile.Read(filepath.Join(dir, evidence.LockFile)); err == nil {
 			if l, err := evidence.ParseLock(p); err == nil && l.Boot == bootID() && l.Usec >= began.Microseconds() {
 				return
 			}

@@ -9,17 +9,14 @@ package guard
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast/firmware/evidence"
+	"holdfast/firmware/runfile"
 )
 
 const (
@@ -73,7 +70,7 @@ func New(cfg Config) (*Guard, error) {
 		g.cfg.Each = func() {}
 	}
 	g.maintain = maintenance{cfg: &g.cfg}
-	p, err := ReadFile(filepath.Join(cfg.Dir, evidence.LockFile))
+	p, err := runfile.Read(filepath.Join(cfg.Dir, evidence.LockFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		cfg.Log.Warn("guard: what the last one left", slog.Any("err", err))
 	}
@@ -140,7 +137,7 @@ func (g *Guard) write() {
 	s := g.State()
 	p, err := evidence.Marshal(&s)
 	if err == nil {
-		err = replace(filepath.Join(g.cfg.Dir, evidence.LockFile), p)
+		err = runfile.Replace(filepath.Join(g.cfg.Dir, evidence.LockFile), p)
 	}
 	text := ""
 	if err != nil {
@@ -150,46 +147,4 @@ func (g *Guard) write() {
 		g.cfg.Log.Error("guard: state cannot be told", slog.Any("err", err))
 	}
 	g.fault = text
-}
-
-// replace writes a file of the run folder under its name at once. That folder lies in memory:
-// nothing is synced.
-func replace(name string, p []byte) error {
-	tmp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".tmp")
-	if err := os.WriteFile(tmp, p, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, name)
-}
-
-// errNoFile: what should be a file is none.
-var errNoFile = errors.New("not a regular file")
-
-// ReadFile reads a small file that somebody else writes: no link is followed, no pipe waited
-// for, and no more than evidence.MaxFile bytes are taken.
-func ReadFile(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !fi.Mode().IsRegular():
-		return nil, fmt.Errorf("%s: %w", name, errNoFile)
-	case fi.Size() > evidence.MaxFile:
-		return nil, fmt.Errorf("%s: larger than %d bytes", name, evidence.MaxFile)
-	}
-	p := make([]byte, evidence.MaxFile)
-	n := 0
-	for n < len(p) {
-		k, err := f.Read(p[n:])
-		n += k
-		if err != nil || k == 0 {
-			break
-		}
-	}
-	return p[:n], nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/crypto/custody"
 	"holdfast/firmware/evidence"
+	"holdfast/firmware/runfile"
 )
 
 const (
@@ -58,7 +59,7 @@ func (m *maintenance) look() (changed bool) {
 	if now >= m.ends {
 		return m.end("its time is over")
 	}
-	if _, err := ReadFile(m.cfg.Tickets.File); errors.Is(err, fs.ErrNotExist) {
+	if _, err := runfile.Read(m.cfg.Tickets.File); errors.Is(err, fs.ErrNotExist) {
 		return m.end("the ticket was taken away")
 	}
 	r, err := m.recorder()
@@ -81,7 +82,7 @@ func (m *maintenance) look() (changed bool) {
 
 // take looks for a ticket and asks the recorder to stop where it is good.
 func (m *maintenance) take() bool {
-	msg, err := ReadFile(m.cfg.Tickets.File)
+	msg, err := runfile.Read(m.cfg.Tickets.File)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			m.wait(fmt.Sprintf("ticket: %v", err))
@@ -168,7 +169,7 @@ var errRecorder = errors.New("it is not there")
 
 // recorder reads what the recorder says, if it said it a moment ago.
 func (m *maintenance) recorder() (*evidence.Recorder, error) {
-	p, err := ReadFile(filepath.Join(m.cfg.Dir, evidence.RecorderFile))
+	p, err := runfile.Read(filepath.Join(m.cfg.Dir, evidence.RecorderFile))
 	if err != nil {
 		return nil, errRecorder
 	}

@@ -10,17 +10,14 @@ package rundir
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast/firmware/evidence"
 	"holdfast/firmware/recorder"
+	"holdfast/firmware/runfile"
 )
 
 // CountedFile is the recorder's own, beside evidence.RecorderFile.
@@ -51,12 +48,10 @@ func New(cfg Config) *Dir { return &Dir{cfg: cfg} }
 func (d *Dir) path(name string) string { return filepath.Join(d.cfg.Path, name) }
 
 var (
-	errNobody  = errors.New("the guard says nothing")
-	errStale   = errors.New("the guard has said nothing for too long")
-	errBoot    = errors.New("what the guard says is of another run of the kernel")
-	errSense   = errors.New("what the guard says makes no sense")
-	errNoFile  = errors.New("not a regular file")
-	errTooLong = fmt.Errorf("more than %d bytes", evidence.MaxFile)
+	errNobody = errors.New("the guard says nothing")
+	errStale  = errors.New("the guard has said nothing for too long")
+	errBoot   = errors.New("what the guard says is of another run of the kernel")
+	errSense  = errors.New("what the guard says makes no sense")
 )
 
 // Lock implements recorder.Guard.
@@ -85,7 +80,7 @@ func (d *Dir) read() error {
 		return d.err
 	}
 	d.seen = fi
-	p, err := readFile(name)
+	p, err := runfile.Read(name)
 	if err == nil {
 		var l *evidence.Lock
 		if l, err = evidence.ParseLock(p); err == nil {
@@ -133,23 +128,6 @@ func contains(s string, c byte) bool {
 	return false
 }
 
-// readFile reads a small regular file. It follows no link and waits for no pipe.
-func readFile(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return nil, errors.Join(errNoFile, err)
-	}
-	p, err := io.ReadAll(io.LimitReader(f, evidence.MaxFile+1))
-	if err == nil && len(p) > evidence.MaxFile {
-		err = errTooLong
-	}
-	return p, err
-}
-
 // Tell implements recorder.Guard.
 func (d *Dir) Tell(r evidence.Recorder) error {
 	r.Boot, r.Usec = d.cfg.Boot, d.cfg.Now().Microseconds()
@@ -157,7 +135,7 @@ func (d *Dir) Tell(r evidence.Recorder) error {
 	if err != nil {
 		return err
 	}
-	return d.replace(evidence.RecorderFile, p)
+	return runfile.Replace(d.path(evidence.RecorderFile), p)
 }
 
 // counted is CountedFile.
@@ -169,7 +147,7 @@ type counted struct {
 
 // Counted implements recorder.Guard. It is empty where the kernel or the device is another one.
 func (d *Dir) Counted() []recorder.Counted {
-	p, err := readFile(d.path(CountedFile))
+	p, err := runfile.Read(d.path(CountedFile))
 	if err != nil {
 		return nil
 	}
@@ -186,16 +164,5 @@ func (d *Dir) SetCounted(c []recorder.Counted) error {
 	if err != nil {
 		return err
 	}
-	return d.replace(CountedFile, p)
-}
-
-// replace writes a file of the recorder's under its name at once. The folder lies in memory:
-// nothing is synced.
-func (d *Dir) replace(name string, p []byte) error {
-	full := d.path(name)
-	tmp := filepath.Join(filepath.Dir(full), "."+filepath.Base(full)+".tmp")
-	if err := os.WriteFile(tmp, p, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, full)
+	return runfile.Replace(d.path(CountedFile), p)
 }
