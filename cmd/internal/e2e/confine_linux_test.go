@@ -394,6 +394,14 @@ func TestBenchLeavesTheHost(t *testing.T) {
 // hostState is what of this machine's network and memory a lock would change.
 func hostState(t testing.TB) map[string]string {
 	t.Helper()
+	state := readHost()
+	if len(state) == 0 {
+		t.Skip("nothing to see of this machine's network")
+	}
+	return state
+}
+
+func readHost() map[string]string {
 	state := map[string]string{}
 	for _, pattern := range []string{
 		"/sys/class/net/*/flags", "/sys/class/net/*/address", "/proc/net/route", "/proc/net/ipv6_route", "/proc/net/if_inet6",
@@ -411,9 +419,6 @@ func hostState(t testing.TB) map[string]string {
 		if out, err := exec.Command(nft, "list", "tables").Output(); err == nil {
 			state["nft tables"] = string(out)
 		}
-	}
-	if len(state) == 0 {
-		t.Skip("nothing to see of this machine's network")
 	}
 	return state
 }

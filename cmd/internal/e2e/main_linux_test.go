@@ -70,6 +70,7 @@ func again(dir string) (int, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
+	before := readHost()
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("a network namespace of the tests' own: %w", err)
 	}
@@ -79,11 +80,30 @@ func again(dir string) (int, error) {
 		}
 	}()
 	err := cmd.Wait()
+	if changed := differences(before, readHost()); len(changed) > 0 {
+		return 1, fmt.Errorf("the tests have changed this machine: %s", strings.Join(changed, ", "))
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// differences names what of a machine is not as it was. Routes of IPv6 carry counters of their use,
+// and are left out.
+func differences(before, after map[string]string) (changed []string) {
+	for name, was := range before {
+		if after[name] != was && !strings.HasSuffix(name, "ipv6_route") {
+			changed = append(changed, name)
+		}
+	}
+	for name := range after {
+		if _, there := before[name]; !there {
+			changed = append(changed, name)
+		}
+	}
+	return changed
 }
 
 // ownNetwork checks that the namespace is an empty one, and switches its loopback on.

@@ -76,6 +76,7 @@ func again(m *testing.M) int {
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
 	}
+	before := machine()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
 	if err := cmd.Start(); err != nil {
@@ -87,7 +88,12 @@ func again(m *testing.M) int {
 			_ = cmd.Process.Signal(s)
 		}
 	}()
-	if err := cmd.Wait(); err != nil {
+	err := cmd.Wait()
+	if after := machine(); after != before {
+		fmt.Fprintf(os.Stderr, "nstest: the tests have changed this machine:\nbefore:\n%safter:\n%s", before, after)
+		return 1
+	}
+	if err != nil {
 		if code := cmd.ProcessState.ExitCode(); code > 0 {
 			return code
 		}
@@ -95,6 +101,21 @@ func again(m *testing.M) int {
 		return 1
 	}
 	return 0
+}
+
+// machine tells what of the machine a lock that got out of its namespace would change.
+func machine() string {
+	var b strings.Builder
+	for _, pattern := range []string{"/sys/class/net/*/flags", "/proc/net/route", "/proc/sys/net/ipv4/conf/*/arp_ignore",
+		"/proc/sys/net/ipv6/conf/*/disable_ipv6", "/proc/sys/kernel/core_pattern", "/proc/swaps", "/sys/bus/usb/devices/*/authorized"} {
+		files, _ := filepath.Glob(pattern)
+		for _, name := range files {
+			if p, err := os.ReadFile(name); err == nil {
+				fmt.Fprintf(&b, "%s: %s\n", name, strings.TrimSpace(string(p)))
+			}
+		}
+	}
+	return b.String()
 }
 
 // enter makes the mounts of the new namespaces its own, and returns why tests must not run.
