@@ -51,6 +51,9 @@ type Config struct {
 	Board  Board
 	Link   []Link
 	Vault  Vault
+	Policy Policy
+	Camera []Camera
+	Share  []Share
 	Lock   Lock
 	USB    USB
 	Status Status
@@ -95,9 +98,11 @@ type USB struct {
 	Allow []USBRule
 }
 
-// Status says where the health file goes.
+// Status says where the board's health is shown.
 type Status struct {
-	File string
+	File   string
+	LED    string // PartAuto, PartOff, or a name
+	Button string // the same
 }
 
 // Default returns the values of a file that says nothing. It has no link and its paths
@@ -122,7 +127,8 @@ func Default() *Config {
 			Signers:     "signers.txt",
 			UsedNumbers: "used-numbers",
 		},
-		Status: Status{File: "status.json"},
+		Policy: DefaultPolicy(),
+		Status: Status{File: "status.json", LED: PartAuto, Button: PartAuto},
 	}
 }
 

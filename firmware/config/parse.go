@@ -110,13 +110,53 @@ func (r *reader) header(name string, array bool, offset int) error {
 		return r.fail(ErrLater, header(top, array), offset, "")
 	case nested || !isTable(name):
 		return r.unknown(name, offset)
-	case array != (name == linkTable):
+	case array != isArray(name):
 		return r.fail(ErrValue, name, offset, "is written "+header(name, !array))
 	case array:
-		r.config.Link = append(r.config.Link, Link{Baud: DefaultBaud})
-		r.at[place("", len(r.config.Link)-1)] = offset
+		r.at[place(name, r.config.grow(name))] = offset
 	}
 	return nil
+}
+
+// grow adds an element with its defaults to a [[table]] and returns its index.
+func (c *Config) grow(table string) int {
+	switch table {
+	case shareTable:
+		c.Share = append(c.Share, DefaultShare())
+		return len(c.Share) - 1
+	case cameraTable:
+		c.Camera = append(c.Camera, DefaultCamera())
+		return len(c.Camera) - 1
+	}
+	c.Link = append(c.Link, Link{Baud: DefaultBaud})
+	return len(c.Link) - 1
+}
+
+// element returns what a key of a table belongs to: the element with an index of a [[table]].
+func (c *Config) element(table string, index int) target {
+	t := target{Config: c}
+	switch table {
+	case linkTable:
+		t.link = &c.Link[index]
+	case shareTable:
+		t.share = &c.Share[index]
+	case cameraTable:
+		t.camera = &c.Camera[index]
+	}
+	return t
+}
+
+// size is the number of elements of a [[table]], 1 for any other.
+func (c *Config) size(table string) int {
+	switch table {
+	case linkTable:
+		return len(c.Link)
+	case shareTable:
+		return len(c.Share)
+	case cameraTable:
+		return len(c.Camera)
+	}
+	return 1
 }
 
 func header(name string, array bool) string {
@@ -137,8 +177,8 @@ func (r *reader) keyValue(table string, n *unstable.Node) error {
 	switch k, known := lookup(name); {
 	case isLater(top):
 		return r.fail(ErrLater, top, offset, "")
-	case top == linkTable && r.table != linkTable:
-		return r.fail(ErrValue, linkTable, offset, "is written [[link]], with one key on each line below it")
+	case isArray(top) && r.table != top:
+		return r.fail(ErrValue, top, offset, "is written "+header(top, true)+", with one key on each line below it")
 	case known:
 		return r.set(k, value, offset)
 	case isTable(name) && value.Kind == unstable.InlineTable:
@@ -162,18 +202,36 @@ func (r *reader) inline(table string, n *unstable.Node) error {
 }
 
 func (r *reader) set(k key, n *unstable.Node, offset int) error {
-	var link *Link
-	index := len(r.config.Link) - 1
-	if strings.HasPrefix(k.name, linkTable+".") {
-		link = &r.config.Link[index]
-	}
+	table, _, _ := strings.Cut(k.name, ".")
+	index := r.config.size(table) - 1
+	t := r.config.element(table, index)
 	r.at[place(k.name, index)] = offset
-	if k.devices != nil {
+	switch {
+	case k.devices != nil:
 		return r.devices(k, n, offset)
+	case k.words != nil:
+		return r.words(k, t, n, offset)
 	}
-	if reason := assign(k, r.config, link, n); reason != "" {
+	if reason := assign(k, t, n); reason != "" {
 		return r.fail(ErrValue, k.name, offset, reason)
 	}
+	return nil
+}
+
+// words takes a list of texts.
+func (r *reader) words(k key, t target, n *unstable.Node, offset int) error {
+	const form = `must be a list of texts, such as ["one", "two"]`
+	if n.Kind != unstable.Array {
+		return r.fail(ErrValue, k.name, offset, form)
+	}
+	list := []string{}
+	for it := n.Children(); it.Next(); {
+		if it.Node().Kind != unstable.String {
+			return r.fail(ErrValue, k.name, offset, form)
+		}
+		list = append(list, string(it.Node().Data))
+	}
+	*k.words(t) = list
 	return nil
 }
 
@@ -183,7 +241,7 @@ func (r *reader) devices(k key, n *unstable.Node, offset int) error {
 	if n.Kind != unstable.Array {
 		return r.fail(ErrValue, k.name, offset, form)
 	}
-	list := k.devices(r.config, nil)
+	list := k.devices(target{Config: r.config})
 	for it := n.Children(); it.Next(); {
 		item := it.Node()
 		if item.Kind != unstable.String {
@@ -199,7 +257,14 @@ func (r *reader) devices(k key, n *unstable.Node, offset int) error {
 }
 
 // assign stores the value of n. It returns what is wrong with it, or nothing.
-func assign(k key, c *Config, l *Link, n *unstable.Node) (reason string) {
+func assign(k key, t target, n *unstable.Node) (reason string) {
+	if k.truth != nil {
+		if n.Kind != unstable.Bool {
+			return "must be true or false"
+		}
+		*k.truth(t) = string(n.Data) == "true"
+		return ""
+	}
 	if k.integer != nil {
 		if n.Kind != unstable.Integer {
 			return "must be a whole number"
@@ -208,7 +273,7 @@ func assign(k key, c *Config, l *Link, n *unstable.Node) (reason string) {
 		if err != nil {
 			return string(n.Data) + " is out of range"
 		}
-		*k.integer(c, l) = int(v)
+		*k.integer(t) = int(v)
 		return ""
 	}
 	if n.Kind != unstable.String {
@@ -217,11 +282,11 @@ func assign(k key, c *Config, l *Link, n *unstable.Node) (reason string) {
 	var err error
 	switch text := string(n.Data); {
 	case k.text != nil:
-		*k.text(c, l) = text
+		*k.text(t) = text
 	case k.duration != nil:
-		*k.duration(c, l), err = parseDuration(text)
+		*k.duration(t), err = parseDuration(text)
 	case k.size != nil:
-		*k.size(c, l), err = parseSize(text)
+		*k.size(t), err = parseSize(text)
 	}
 	if err != nil {
 		return err.Error()
@@ -247,7 +312,7 @@ func (r *reader) unknown(name string, offset int) error {
 	return &Error{Kind: ErrUnknownKey, Key: name, Line: lineAt(r.data, offset), Known: Keys()}
 }
 
-// line finds the line of a key that was set, or 0. Links are counted from 0.
+// line finds the line of a key that was set, or 0. Elements of a [[table]] are counted from 0.
 func (r *reader) line(name string, link int) int {
 	offset, ok := r.at[place(name, link)]
 	if !ok {
@@ -256,9 +321,9 @@ func (r *reader) line(name string, link int) int {
 	return lineAt(r.data, offset)
 }
 
-// place names a key of a document. Only keys of links need their index.
+// place names a key of a document. Only keys of a [[table]] need the index of their element.
 func place(name string, link int) string {
-	if name == "" || strings.HasPrefix(name, linkTable+".") {
+	if table, _, _ := strings.Cut(name, "."); isArray(table) {
 		return fmt.Sprintf("%d/%s", link, name)
 	}
 	return name

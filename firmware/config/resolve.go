@@ -14,6 +14,15 @@ func (c *Config) resolve(dir string) {
 		&c.Lock.Run, &c.Lock.Ticket, &c.Lock.Signers, &c.Lock.UsedNumbers, &c.Status.File} {
 		*p = below(dir, *p)
 	}
+	for _, p := range []*string{&c.Policy.AutopilotLogRecipients, &c.Policy.PhotoRecipients, &c.Policy.VideoRecipients, &c.Policy.ArmingOverride} {
+		*p = below(dir, *p)
+	}
+	for i := range c.Camera {
+		c.Camera[i].Path, c.Camera[i].Device = below(dir, c.Camera[i].Path), below(dir, c.Camera[i].Device)
+	}
+	for i := range c.Share {
+		c.Share[i].Path = below(dir, c.Share[i].Path)
+	}
 	for i := range c.Link {
 		c.Link[i].Device = resolveDevice(dir, c.Link[i].Device)
 	}

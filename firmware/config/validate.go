@@ -21,7 +21,7 @@ func (c *Config) Validate() error {
 // checker collects the first thing that is wrong.
 type checker struct {
 	line func(name string, link int) int
-	link int // the link being checked
+	link int // the element of a [[table]] that is being checked
 	err  error
 }
 
@@ -32,6 +32,9 @@ func (c *Config) validate(line func(string, int) int) error {
 	k.links(c)
 	k.vault(c.Vault)
 	k.usb(c.USB)
+	k.shares(c)
+	k.cameras(c)
+	k.policy(c)
 	k.paths(c)
 	return k.err
 }
@@ -68,7 +71,7 @@ func (k *checker) links(c *Config) {
 	names, devices := map[string]bool{}, map[string]bool{}
 	for i, l := range c.Link {
 		k.link = i
-		k.linkName(l.Name)
+		k.shortName("link.name", l.Name)
 		k.device(l.Device, c.Bench())
 		if l.Baud < 1 || l.Baud > MaxBaud {
 			k.refuse(ErrValue, "link.baud", "%d is outside 1 to %d", l.Baud, MaxBaud)
@@ -86,19 +89,21 @@ func (k *checker) links(c *Config) {
 	}
 }
 
-func (k *checker) linkName(name string) {
+// shortName checks a name that stands in records: key says of what.
+func (k *checker) shortName(key, name string) {
 	switch {
-	case name == "" && k.line("link.name", k.link) == 0:
-		k.missing("link.name")
+	case name == "" && k.line(key, k.link) == 0:
+		k.missing(key)
 	case len(name) > MaxLinkName || !linkName.MatchString(name):
-		k.refuse(ErrValue, "link.name", "%s is not 1 to %d of a-z, 0-9, _ and -", quoted(name), MaxLinkName)
+		k.refuse(ErrValue, key, "%s is not 1 to %d of a-z, 0-9, _ and -", quoted(name), MaxLinkName)
 	}
 }
 
-// missing complains about a key of the present link; the line is that of its header.
+// missing complains about a key of the present element; the line is that of its header.
 func (k *checker) missing(name string) {
 	if k.err == nil {
-		k.err = &Error{Kind: ErrMissing, Key: name, Line: k.line("", k.link), Reason: "missing in this [[link]]"}
+		table, _, _ := strings.Cut(name, ".")
+		k.err = &Error{Kind: ErrMissing, Key: name, Line: k.line(table, k.link), Reason: "missing in this " + header(table, true)}
 	}
 }
 

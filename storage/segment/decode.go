@@ -21,6 +21,11 @@ type Handler interface {
 	Noise(r NoiseRun) error
 }
 
+// SentHandler is a Handler that takes what was sent to the autopilot too.
+type SentHandler interface {
+	Sent(r SentRun) error
+}
+
 // Stats counts what a Decoder could not use.
 type Stats struct {
 	Blocks       int
@@ -181,7 +186,7 @@ func (d *Decoder) frame(p []byte) (int, error) {
 	if magic == zstdMagic {
 		return d.zstdFrame(p)
 	}
-	limit, ok := map[uint32]int{MetaMagic: MaxMeta, NoiseMagic: MaxNoise, PadMagic: MaxPad}[magic]
+	limit, ok := map[uint32]int{MetaMagic: MaxMeta, NoiseMagic: MaxNoise, SentMagic: MaxSent, PadMagic: MaxPad}[magic]
 	if !ok {
 		return 0, fmt.Errorf("segment: unknown frame %08x", magic)
 	}
@@ -198,6 +203,8 @@ func (d *Decoder) frame(p []byte) (int, error) {
 		return end, d.meta(p[8:end])
 	case NoiseMagic:
 		return end, d.noise(p[8:end])
+	case SentMagic:
+		return end, d.sent(p[8:end])
 	}
 	return end, nil
 }
@@ -222,6 +229,24 @@ func (d *Decoder) noise(p []byte) error {
 			return err
 		}
 		if d.keep(d.h.Noise(r)); d.err != nil {
+			return d.err
+		}
+		p = rest
+	}
+	return nil
+}
+
+func (d *Decoder) sent(p []byte) error {
+	h, _ := d.h.(SentHandler)
+	for len(p) > 0 {
+		r, rest, err := ParseSent(p)
+		if err != nil {
+			return err
+		}
+		if h == nil {
+			return nil
+		}
+		if d.keep(h.Sent(r)); d.err != nil {
 			return d.err
 		}
 		p = rest

@@ -1,6 +1,6 @@
-// Package segment is the plaintext of a telemetry segment, format v1 (docs/format/v1.md,
-// section 3): zstd frames that hold .tlog entries, between skippable frames that hold what
-// stock zstd passes over: metadata, noise, padding. It seals nothing, opens no file, reads no
+// Package segment is the plaintext of a segment, format v1 (docs/format/v1.md, section 3): zstd
+// frames that hold .tlog entries, lines or pieces of files, between skippable frames that hold
+// what stock zstd passes over: metadata, noise, what was sent, padding. It seals nothing, opens no file, reads no
 // clock; storage/vault writes with it, the operator's tool reads with it.
 package segment
 
@@ -39,6 +39,7 @@ type Block struct {
 	Meta  Meta
 	Data  []byte // .tlog entries, in order of arrival
 	Noise []byte // noise runs, as AppendNoise makes them
+	Sent  []byte // what went to the autopilot, as AppendSent makes it
 	// Stored keeps the entries uncompressed, for a writer that is behind: compressing takes
 	// half of its time. It is not on disk; the zstd frame says itself how it was made.
 	Stored bool
@@ -73,6 +74,8 @@ type Meta struct {
 	Events     []Event      `json:"events,omitempty"`
 	EventsMore int          `json:"events_more,omitempty"`
 	Sync       *Sync        `json:"sync,omitempty"`
+	// File says what the data is a piece of, in streams A, V and P.
+	File *File `json:"file,omitempty"`
 }
 
 // Header says where a segment belongs. It repeats what names and the public log say, inside
@@ -93,6 +96,12 @@ type Header struct {
 	Notes     []Note `json:"notes,omitempty"`
 	// RecipientSalt is the salt of the recipients' fingerprints in the public log, in hex.
 	RecipientSalt string `json:"recipient_salt,omitempty"`
+	// Origins names who sends to the autopilot, by the index that SentRun has: "holdfast", then
+	// "share:" and a name.
+	Origins []string `json:"origins,omitempty"`
+	// Operator and Case are what the configuration tags its records with.
+	Operator string `json:"operator,omitempty"`
+	Case     string `json:"case,omitempty"`
 }
 
 // Link names a source of telemetry.
@@ -224,13 +233,13 @@ func NewEncoder() (*Encoder, error) {
 }
 
 // Append appends b to dst: the metadata frame, then a self-contained zstd frame where there
-// are entries, then a noise frame where there is noise.
+// are entries, then a noise frame where there is noise, then what was sent.
 func (e *Encoder) Append(dst []byte, b *Block) ([]byte, error) {
 	meta, err := json.Marshal(&b.Meta)
 	if err != nil {
 		return dst, fmt.Errorf("encode metadata: %w", err)
 	}
-	if len(meta) > MaxMeta || len(b.Noise) > MaxNoise || len(b.Data) > MaxFrame {
+	if len(meta) > MaxMeta || len(b.Noise) > MaxNoise || len(b.Sent) > MaxSent || len(b.Data) > MaxFrame {
 		return dst, ErrLimit
 	}
 	dst = appendSkippable(dst, MetaMagic, meta)
@@ -243,6 +252,9 @@ func (e *Encoder) Append(dst []byte, b *Block) ([]byte, error) {
 	}
 	if len(b.Noise) > 0 {
 		dst = appendSkippable(dst, NoiseMagic, b.Noise)
+	}
+	if len(b.Sent) > 0 {
+		dst = appendSkippable(dst, SentMagic, b.Sent)
 	}
 	return dst, nil
 }
