@@ -56,6 +56,7 @@ func confineOptions(cfg *config.Config, program string) confine.Options {
 		Read:     []string{cfg.Vault.Recipients, cfg.Vault.DeviceKey},
 		Write:    []string{cfg.Vault.Path, filepath.Dir(cfg.Status.File)},
 		Programs: []string{program},
+		Send:     cfg.Policy.Send,
 	}
 	if !o.Bench {
 		o.User = RecorderUser

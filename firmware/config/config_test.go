@@ -15,6 +15,8 @@ import (
 
 const smallest = "[[link]]\nname = \"fc\"\ndevice = \"/dev/serial0\"\n"
 
+const front = "[[camera]]\nname = \"front\"\ncommand = [\"c\"]\n"
+
 const bench = "[lock]\nmode = \"bench\"\n"
 
 func TestDefaultsAreTheContract(t *testing.T) {
@@ -32,7 +34,10 @@ func TestDefaultsAreTheContract(t *testing.T) {
 		},
 		Lock: config.Lock{Mode: "locked", Run: "/run/holdfast", Ticket: "/etc/holdfast/maintenance.ticket",
 			Signers: "/etc/holdfast/signers.txt", UsedNumbers: "/etc/holdfast/used-numbers"},
-		Status: config.Status{File: "/etc/holdfast/status.json"},
+		Policy: config.Policy{Send: true, Streams: "keep", Telemetry: true, AutopilotLog: "pull", Photo: true, Video: true,
+			Yield: []string{"video", "photo", "autopilot_log"}, ArmingOverride: "/etc/holdfast/arming.override",
+			LowBattery: "keep", LowBatteryPercent: 10},
+		Status: config.Status{File: "/etc/holdfast/status.json", LED: "auto", Button: "auto"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -78,6 +83,55 @@ allow = [
 ]
 [status]
 file = "/run/holdfast/status.json"
+led = "led1"
+button = "GPIO17"
+[[share]]
+path = "fc-for-ros"
+mode = "write"
+link = "gcs"
+group = "ros"
+[[share]]
+path = "/run/holdfast/fc"
+[[camera]]
+name = "front"
+command = ["rpicam-vid", "-t", "0"]
+format = "ts"
+audio = true
+start = "armed"
+[[camera]]
+name = "in"
+source = "inbox"
+path = "/run/holdfast/inbox"
+format = "jpg"
+[[camera]]
+name = "usb"
+source = "v4l2"
+device = "/dev/video0"
+format = "mjpeg"
+width = 1280
+height = 720
+fps = 30
+start = "command"
+[policy]
+streams = "survey"
+telemetry = false
+autopilot_log = "both"
+erase_logs = true
+photo = false
+video = false
+audio = true
+autopilot_log_recipients = "crash.txt"
+photo_recipients = "media.txt"
+video_recipients = "media.txt"
+media_rate = "20MiB"
+log_rate = "40KiB"
+yield = ["photo", "video", "autopilot_log"]
+arming_veto = true
+arming_override = "/run/override"
+low_battery = "poweroff"
+low_battery_percent = 15
+operator = "Unit 7"
+case = "2026-113"
 `
 
 func TestEveryKey(t *testing.T) {
@@ -102,10 +156,24 @@ func TestEveryKey(t *testing.T) {
 			Signers: "/etc/holdfast/keys/s.txt", UsedNumbers: "/var/lib/holdfast/used"},
 		USB: config.USB{Allow: []config.USBRule{{Port: "1-1.4", Vendor: 0x0403, Product: 0x6001},
 			{Port: "*", Vendor: 0x1209, Product: 0x574a}, {Port: "10-127.1.2.3.4.255", Vendor: 0xffff}}},
-		Status: config.Status{File: "/run/holdfast/status.json"},
+		Policy: config.Policy{Send: true, Streams: "survey", AutopilotLog: "both", EraseLogs: true, Audio: true,
+			AutopilotLogRecipients: "/etc/holdfast/crash.txt", PhotoRecipients: "/etc/holdfast/media.txt", VideoRecipients: "/etc/holdfast/media.txt",
+			MediaRate: 20 << 20, LogRate: 40 << 10, Yield: []string{"photo", "video", "autopilot_log"}, ArmingVeto: true, ArmingOverride: "/run/override",
+			LowBattery: "poweroff", LowBatteryPercent: 15, Operator: "Unit 7", Case: "2026-113"},
+		Camera: []config.Camera{
+			{Name: "front", Source: "command", Command: []string{"rpicam-vid", "-t", "0"}, Format: "ts", Start: "armed", Audio: true},
+			{Name: "in", Source: "inbox", Path: "/run/holdfast/inbox", Format: "jpg", Start: "always"},
+			{Name: "usb", Source: "v4l2", Device: "/dev/video0", Format: "mjpeg", Width: 1280, Height: 720, FPS: 30, Start: "command"},
+		},
+		Share: []config.Share{{Path: "/etc/holdfast/fc-for-ros", Mode: "write", Link: "gcs", Group: "ros"},
+			{Path: "/run/holdfast/fc", Mode: "read"}},
+		Status: config.Status{File: "/run/holdfast/status.json", LED: "led1", Button: "GPIO17"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if groups := got.StreamRecipients(); len(groups) != 2 || groups["/etc/holdfast/crash.txt"] != "A" || groups["/etc/holdfast/media.txt"] != "PV" {
+		t.Errorf("recipients of streams: %v", groups)
 	}
 	if !got.Bench() {
 		t.Error("Bench() is false")
@@ -166,6 +234,10 @@ func TestMarshalRoundTrip(t *testing.T) {
 func TestMarshalIsReadable(t *testing.T) {
 	c := config.Default()
 	c.Link = []config.Link{config.DefaultLink()}
+	c.Share = []config.Share{{Path: "fc-shared", Mode: "read"}}
+	camera := config.DefaultCamera()
+	camera.Name, camera.Command = "front", []string{"camera"}
+	c.Camera = []config.Camera{camera}
 	written, err := config.Marshal(c)
 	if err != nil {
 		t.Fatal(err)

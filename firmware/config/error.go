@@ -9,14 +9,13 @@ import (
 var (
 	ErrSyntax     = errors.New("not well formed")
 	ErrUnknownKey = errors.New("unknown key")
-	ErrLater      = errors.New("arrives with a later release")
 	ErrValue      = errors.New("value refused")
 	ErrMissing    = errors.New("missing")
 )
 
 // Error names the key that is at fault and the line it stands on.
 type Error struct {
-	Kind   error    // one of ErrSyntax, ErrUnknownKey, ErrLater, ErrValue, ErrMissing
+	Kind   error    // one of ErrSyntax, ErrUnknownKey, ErrValue, ErrMissing
 	Key    string   // such as "vault.path"; empty where no key is to blame
 	Line   int      // from 1; 0 when it is not known
 	Reason string   // what is wrong; empty where Kind says it all
@@ -28,8 +27,6 @@ func (e *Error) Error() string {
 	switch {
 	case e.Kind == ErrUnknownKey:
 		return "unknown key " + e.Key + e.on()
-	case e.Kind == ErrLater:
-		return e.Key + e.on() + " arrives with a later release"
 	case e.Key == "" && e.Line > 0:
 		return fmt.Sprintf("line %d: %s", e.Line, e.Reason)
 	case e.Key == "":

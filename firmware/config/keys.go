@@ -153,9 +153,6 @@ var keys = []key{
 		text: func(t target) *string { return &t.Config.Policy.Case }},
 }
 
-// later holds the tables that are named already but not built yet.
-var later = []string{}
-
 // Tables that are written [[so]]: there may be several of each.
 const (
 	linkTable   = "link"

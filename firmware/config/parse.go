@@ -104,10 +104,8 @@ func (r *reader) expression(n *unstable.Node) error {
 
 // header takes [name] or, where array is true, [[name]].
 func (r *reader) header(name string, array bool, offset int) error {
-	top, _, nested := strings.Cut(name, ".")
+	_, _, nested := strings.Cut(name, ".")
 	switch {
-	case isLater(top):
-		return r.fail(ErrLater, header(top, array), offset, "")
 	case nested || !isTable(name):
 		return r.unknown(name, offset)
 	case array != isArray(name):
@@ -175,8 +173,6 @@ func (r *reader) keyValue(table string, n *unstable.Node) error {
 	value := n.Value()
 	top, _, _ := strings.Cut(name, ".")
 	switch k, known := lookup(name); {
-	case isLater(top):
-		return r.fail(ErrLater, top, offset, "")
 	case isArray(top) && r.table != top:
 		return r.fail(ErrValue, top, offset, "is written "+header(top, true)+", with one key on each line below it")
 	case known:
@@ -224,7 +220,7 @@ func (r *reader) words(k key, t target, n *unstable.Node, offset int) error {
 	if n.Kind != unstable.Array {
 		return r.fail(ErrValue, k.name, offset, form)
 	}
-	list := []string{}
+	var list []string
 	for it := n.Children(); it.Next(); {
 		if it.Node().Kind != unstable.String {
 			return r.fail(ErrValue, k.name, offset, form)
@@ -368,15 +364,6 @@ func quoted(s string) string {
 		s = strings.ToValidUTF8(s[:maxShown], "") + "..."
 	}
 	return strconv.QuoteToGraphic(s)
-}
-
-func isLater(table string) bool {
-	for _, name := range later {
-		if name == table {
-			return true
-		}
-	}
-	return false
 }
 
 func lineAt(data []byte, offset int) int {

@@ -126,7 +126,7 @@ func recorder(o Options) calls {
 }
 
 // endpoints is what the tcp: and udp: links of a bench take: connections of TCP, and sockets of
-// UDP that only receive. With neither there is not one call for sockets on the list.
+// UDP that only receive, or answer where something is sent to the autopilot. With neither there is not one call for sockets on the list.
 func endpoints(o Options) calls {
 	if !o.Bench {
 		return nil
@@ -137,6 +137,9 @@ func endpoints(o Options) calls {
 	}
 	if len(o.UDP) > 0 {
 		list = union(list, inet(unix.SOCK_DGRAM), always("bind", "getsockname", "getpeername", "getsockopt", "setsockopt", "recvfrom", "recvmsg"))
+		if o.Send {
+			list = union(list, always("sendto"))
+		}
 	}
 	return list
 }

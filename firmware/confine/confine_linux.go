@@ -56,6 +56,8 @@ type Options struct {
 	Programs []string
 	// TCP and UDP name ports of links on the bench: to connect to, and to listen on.
 	TCP, UDP []uint16
+	// Send says that UDP links are answered.
+	Send bool
 }
 
 // GuardOptions says what a guard needs beside the kernel's network.

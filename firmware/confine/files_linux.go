@@ -106,6 +106,9 @@ func restrictFiles(o Options) error {
 	if err != nil {
 		return err
 	}
+	if o.Send && len(o.UDP) > 0 {
+		c.HandledAccessNet &^= ll.AccessNetConnectSendUDP // answers go to whatever port something came from
+	}
 	if err := restrict(c, rules(o), o); err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ var socketCalls = []string{"socket", "bind", "connect", "getsockname", "getpeern
 // TestNoSocketWhenLocked: locked, a recorder has not one call for sockets, of any family; nor on
 // the bench without a link that needs one.
 func TestNoSocketWhenLocked(t *testing.T) {
-	for _, o := range []confine.Options{{}, {TCP: []uint16{5760}, UDP: []uint16{14550}}, {Bench: true}} {
+	for _, o := range []confine.Options{{}, {TCP: []uint16{5760}, UDP: []uint16{14550}, Send: true}, {Bench: true, Send: true}} {
 		m := newMachine(t, confine.RecorderProcess, o)
 		for _, call := range socketCalls {
 			for family := range uint64(unix.AF_MAX) {
@@ -138,6 +138,8 @@ func TestArguments(t *testing.T) {
 	thread := uint64(unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM)
 	self := uint64(unix.Getpid())
 	tcp, udp := confine.Options{Bench: true, TCP: []uint16{5760}}, confine.Options{Bench: true, UDP: []uint16{14550}}
+	answering := udp
+	answering.Send = true
 	mmap := "mmap"
 	if _, known := newMachine(t, confine.KeyProcess, tcp).info.SyscallNames["mmap2"]; known {
 		mmap = "mmap2"
@@ -179,6 +181,7 @@ func TestArguments(t *testing.T) {
 		{"UDP beside TCP", confine.RecorderProcess, tcp, eperm, "socket", []uint64{unix.AF_INET, dgram}},
 		{"UDP", confine.RecorderProcess, udp, allowed, "socket", []uint64{unix.AF_INET6, dgram}},
 		{"UDP that sends", confine.RecorderProcess, udp, eperm, "sendto", nil},
+		{"UDP that answers", confine.RecorderProcess, answering, allowed, "sendto", nil},
 		{"UDP that connects", confine.RecorderProcess, udp, eperm, "connect", nil},
 		{"a raw socket", confine.RecorderProcess, udp, eperm, "socket", []uint64{unix.AF_INET, unix.SOCK_RAW}},
 		{"a packet socket", confine.GuardProcess, udp, eperm, "socket", []uint64{unix.AF_PACKET, unix.SOCK_RAW}},

@@ -119,7 +119,9 @@ func (in *intake) serve(ctx context.Context, src link.Source) (done bool) {
 	in.lastByte, in.lastFrame, in.silent, in.noFrames = now, now, false, false
 	in.event("link_open", in.cfg.Device)
 	in.r.problem("")
+	in.connect(src)
 	err := in.read()
+	in.connect(nil)
 	src.Close()
 	in.locked(true, func() { in.scan.End(in.r.cfg.Now()) })
 	if ctx.Err() != nil {
@@ -134,6 +136,13 @@ func (in *intake) serve(ctx context.Context, src link.Source) (done bool) {
 	in.r.problem("link " + in.cfg.Name + ": " + err.Error())
 	in.r.log.Warn("link lost", slog.String("link", in.cfg.Name), slog.Any("err", err))
 	return false
+}
+
+// connect has what is sent go to src, where that takes anything; nil: nowhere.
+func (in *intake) connect(src link.Source) {
+	dst, _ := src.(io.Writer)
+	in.r.outlets[in.index].open(dst)
+	in.r.setLinkUp(in.index, src != nil)
 }
 
 // read moves bytes from the source to the scanner until the source fails.
@@ -294,6 +303,9 @@ func (in *intake) Frame(f *mavlink.Frame) {
 		in.r.ring.drop(f.At, 1, 0, len(f.Raw))
 		in.r.drops.Add(1)
 	}
+	if in.r.cfg.Tap != nil {
+		in.r.cfg.Tap(in.index, f)
+	}
 	switch f.ID {
 	case mavlink.MsgHeartbeat:
 		in.heartbeat(f)
@@ -306,6 +318,10 @@ func (in *intake) Frame(f *mavlink.Frame) {
 	b := in.r.ring.current()
 	if jumped {
 		in.gap(b, gap)
+	}
+	if in.r.cfg.NoTelemetry { // what was sent and what happened still needs a record
+		b.start(f.At, f.Offset)
+		return
 	}
 	in.append(b, f)
 	if b.size() >= batchBytes {
@@ -353,6 +369,8 @@ func (in *intake) Noise(n *mavlink.Noise) {
 	switch {
 	case in.skip:
 		in.r.ring.skip(0, len(n.Data))
+		return
+	case in.r.cfg.NoTelemetry:
 		return
 	case in.drop:
 		in.r.ring.drop(n.At, 0, len(n.Data), len(n.Data))

@@ -1,16 +1,19 @@
 // Package recorder brings the bytes of the links into the vault: one reader goroutine a link
 // that does nothing slow, a bounded ring, one writer goroutine that owns the vault. It decides
-// where a flight starts and ends. It sends nothing.
+// where a flight starts and ends. It makes nothing that is sent: it hands on what others give it,
+// as far as an allow-list lets it pass, and records that.
 package recorder
 
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"holdfast/firmware/evidence"
+	"holdfast/mavlink"
 	"holdfast/mavlink/link"
 	"holdfast/storage/vault"
 )
@@ -38,6 +41,16 @@ type Config struct {
 	// trickles does not wake the processor for each frame. Stamps are late by that at most.
 	Pause func()
 	Log   *slog.Logger
+
+	// Tap, where set, sees each frame that came in, with its link. It is called with the ring's
+	// lock held: it copies what it wants, returns at once, and calls nothing of the Recorder.
+	Tap func(link int, f *mavlink.Frame)
+	// Allow judges what Send is given; nil: nothing is ever sent.
+	Allow func(origin uint8, raw []byte) error
+	// Origins names who sends, by index; the first is OriginOwn.
+	Origins []string
+	// NoTelemetry leaves frames and noise out of the records.
+	NoTelemetry bool
 }
 
 // Recorder records. Make it with New, use it once.
@@ -47,7 +60,11 @@ type Recorder struct {
 	ring    *ring
 	clock   clock
 	intakes []*intake
+	outlets []*outlet
 	several bool
+
+	refusals  map[uint8]*refusals // with the ring's lock
+	sentBytes atomic.Int64
 
 	armed  atomic.Bool
 	aloft  atomic.Bool // a flight was cut, and no heartbeat has said yet that it is over
@@ -60,6 +77,7 @@ type Recorder struct {
 
 	mu       sync.Mutex
 	untried  map[int]bool
+	linkUp   []bool
 	ready    chan struct{} // closed when each link was tried once
 	state    string
 	record   string
@@ -79,7 +97,7 @@ type Recorder struct {
 
 // New returns a recorder that has not started.
 func New(cfg Config) *Recorder {
-	r := &Recorder{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), untried: map[int]bool{}, state: "starting",
+	r := &Recorder{cfg: cfg, log: cfg.Log, ready: make(chan struct{}), untried: map[int]bool{}, state: "starting", refusals: map[uint8]*refusals{},
 		boot: cfg.Vault.Boot(), device: cfg.Vault.DeviceID(), told: make(chan struct{}, 1),
 		lock: evidence.Lock{Lock: evidence.Bench, Grade: evidence.None}}
 	if r.log == nil {
@@ -91,7 +109,9 @@ func New(cfg Config) *Recorder {
 	for i, l := range cfg.Links {
 		r.untried[i] = true
 		r.intakes = append(r.intakes, newIntake(r, i, l))
+		r.outlets = append(r.outlets, &outlet{r: r, link: i, wake: make(chan struct{}, 1)})
 	}
+	r.linkUp = make([]bool, len(cfg.Links))
 	r.w = writer{r: r, v: cfg.Vault, cut: cfg.Vault.CutFlight()}
 	return r
 }
@@ -108,14 +128,29 @@ func (r *Recorder) Run(ctx context.Context) error {
 	for _, in := range r.intakes {
 		readers.Go(func() { in.run(ctx) })
 	}
+	stopSenders := r.senders(ctx)
 	context.AfterFunc(ctx, r.ring.stop)
 	go func() {
 		readers.Wait()
+		stopSenders() // what became of the last frames is recorded too
 		close(done)
 		r.ring.notify()
 	}()
 	r.setState("standby")
 	return r.w.run(done)
+}
+
+// senders starts what sends; it has ended when the function that it returns does.
+func (r *Recorder) senders(ctx context.Context) (end func()) {
+	var all sync.WaitGroup
+	ctx, stop := context.WithCancel(ctx)
+	for _, o := range r.outlets {
+		all.Go(func() { o.run(ctx) })
+	}
+	return func() {
+		stop()
+		all.Wait()
+	}
 }
 
 // withGuard looks at what the guard says before anything is recorded, and goes on doing so until
@@ -168,6 +203,8 @@ type Snapshot struct {
 	LastError string
 	Lock      string // locked, bench, open
 	Grade     string // A, B, none
+	LinkUp    []bool // by link: it is open
+	Sent      int64  // bytes that went out
 }
 
 // Snapshot may be called from any goroutine.
@@ -175,7 +212,8 @@ func (r *Recorder) Snapshot() Snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Snapshot{State: r.state, Armed: r.armed.Load(), Record: r.record, Frames: r.frames.Load(), Bytes: r.bytes.Load(),
-		Gaps: r.gaps.Load(), Noise: r.noise.Load(), Drops: r.drops.Load(), Free: r.free, LastError: r.vaultErr, Lock: r.lock.Lock, Grade: r.lock.Grade}
+		Gaps: r.gaps.Load(), Noise: r.noise.Load(), Drops: r.drops.Load(), Free: r.free, LastError: r.vaultErr, Lock: r.lock.Lock, Grade: r.lock.Grade,
+		LinkUp: slices.Clone(r.linkUp), Sent: r.sentBytes.Load()}
 	if s.LastError == "" {
 		s.LastError = r.linkErr
 	}
@@ -186,6 +224,12 @@ func (r *Recorder) Snapshot() Snapshot {
 func (r *Recorder) problem(s string) {
 	r.mu.Lock()
 	r.linkErr = s
+	r.mu.Unlock()
+}
+
+func (r *Recorder) setLinkUp(link int, up bool) {
+	r.mu.Lock()
+	r.linkUp[link] = up
 	r.mu.Unlock()
 }
 

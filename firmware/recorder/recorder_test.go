@@ -185,6 +185,7 @@ type opened struct {
 	frames [][]byte
 	noise  []byte
 	metas  []segment.Meta
+	sent   []segment.SentRun
 	seen   map[uint64]bool
 	skip   bool
 }

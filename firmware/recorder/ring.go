@@ -42,7 +42,7 @@ const (
 
 func (b *batch) empty() bool {
 	return b.block.Meta.Frames == 0 && len(b.block.Noise) == 0 && len(b.block.Meta.Events) == 0 &&
-		b.block.Meta.Drops == nil && len(b.block.Meta.Lines) == 0 && b.arm == armSame
+		b.block.Meta.Drops == nil && len(b.block.Meta.Lines) == 0 && len(b.block.Sent) == 0 && b.arm == armSame
 }
 
 // start notes the first entry or noise run.
@@ -59,10 +59,10 @@ func (b *batch) touch(at time.Duration) {
 	}
 }
 
-func (b *batch) size() int { return len(b.block.Data) + len(b.block.Noise) }
+func (b *batch) size() int { return len(b.block.Data) + len(b.block.Noise) + len(b.block.Sent) }
 
 func (b *batch) reset() {
-	b.block.Data, b.block.Noise = b.block.Data[:0], b.block.Noise[:0]
+	b.block.Data, b.block.Noise, b.block.Sent = b.block.Data[:0], b.block.Noise[:0], b.block.Sent[:0]
 	b.block.Meta = segment.Meta{}
 	b.since, b.first, b.arm, b.block.Stored = 0, 0, armSame, false
 }
@@ -250,7 +250,7 @@ func (r *ring) release() {
 	r.bytes -= b.size()
 	r.waiting--
 	b.reset()
-	if cap(b.block.Data)+cap(b.block.Noise) <= 4*batchBytes && len(r.free) < ringBytes/batchBytes {
+	if cap(b.block.Data)+cap(b.block.Noise)+cap(b.block.Sent) <= 4*batchBytes && len(r.free) < ringBytes/batchBytes {
 		r.free = append(r.free, b)
 	}
 	r.space.Broadcast()

@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"time"
@@ -262,14 +263,14 @@ func (w *writer) takeArmedOnly(b *batch) error {
 
 func (w *writer) keep(b *batch) {
 	own := b.block
-	own.Data, own.Noise = append([]byte(nil), b.block.Data...), append([]byte(nil), b.block.Noise...)
+	own.Data, own.Noise, own.Sent = bytes.Clone(b.block.Data), bytes.Clone(b.block.Noise), bytes.Clone(b.block.Sent)
 	own.Meta.BootUsec = w.r.cfg.Now().Microseconds()
 	w.r.ring.release()
 	w.before = append(w.before, own)
-	w.beforeN += len(own.Data) + len(own.Noise)
+	w.beforeN += len(own.Data) + len(own.Noise) + len(own.Sent)
 	limit := own.Meta.BootUsec - beforeFlight.Microseconds()
 	for len(w.before) > 0 && (w.before[0].Meta.BootUsec < limit || w.beforeN > beforeBytes) {
-		w.beforeN -= len(w.before[0].Data) + len(w.before[0].Noise)
+		w.beforeN -= len(w.before[0].Data) + len(w.before[0].Noise) + len(w.before[0].Sent)
 		w.before = w.before[1:]
 	}
 }

@@ -5,14 +5,15 @@
 //	udp:IP:PORT  listens; the bytes of the datagrams, in order of arrival, are the stream
 //	file:PATH    a raw byte stream in a regular file, read to its end
 //
-// The package runs on Linux only. It reads and never sends, it resolves no name, and it reaches
-// loopback only. It opens no socket but for a tcp: or udp: device, so a recorder on a serial line
+// The package runs on Linux only. It resolves no name and it reaches loopback only; what is sent is
+// what a caller gives to Write, and a file takes none. It opens no socket but for a tcp: or udp: device, so a recorder on a serial line
 // works on a kernel that has none. It reopens nothing; whoever reads decides when to try again.
 package link
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"time"
@@ -67,6 +68,14 @@ type Source interface {
 	// HoldsBack says whether unread bytes wait at the sender without loss.
 	HoldsBack() bool
 }
+
+// A Source that can be sent to is an io.Writer too: a serial line, tcp: and udp:. Write may be
+// called from any goroutine, and waits for room at most a second.
+var (
+	_ io.Writer = (*serial.Port)(nil)
+	_ io.Writer = (*tcpSource)(nil)
+	_ io.Writer = (*udpSource)(nil)
+)
 
 var _ Source = (*serial.Port)(nil)
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,8 @@ const (
 	// shortest is the wait of a Read that is given none: a deadline that has passed would end
 	// a Read without looking for bytes.
 	shortest = time.Millisecond
+	// writeWait is the longest that a Write waits for room, as with a serial line.
+	writeWait = time.Second
 	// udpBuffer holds what comes in while the reader is busy: some 4 s at 1 MB/s. The system
 	// may grant less.
 	udpBuffer = 4 << 20
@@ -55,6 +58,15 @@ func (s *tcpSource) Read(b []byte, wait time.Duration) (int, error) {
 	return 0, netError(err)
 }
 
+// Write sends b, in at most writeWait.
+func (s *tcpSource) Write(b []byte) (int, error) {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+		return 0, netError(err)
+	}
+	n, err := s.conn.Write(b)
+	return n, writeError(err)
+}
+
 func (s *tcpSource) Close() error                          { return closeError(s.conn.Close()) }
 func (s *tcpSource) LineErrors() (serial.LineErrors, bool) { return serial.LineErrors{}, false }
 func (s *tcpSource) HoldsBack() bool                       { return true }
@@ -64,6 +76,7 @@ type udpSource struct {
 	conn *net.UDPConn
 	buf  []byte // one datagram, made when the first Read has less room than that
 	rest []byte // what of it was not handed out yet
+	peer atomic.Pointer[netip.AddrPort]
 }
 
 func openUDP(addr netip.AddrPort) (Source, error) {
@@ -104,14 +117,31 @@ func (s *udpSource) Read(b []byte, wait time.Duration) (int, error) {
 // receive reads the next datagram that is not empty, within the deadline that is set.
 func (s *udpSource) receive(b []byte) (int, error) {
 	for {
-		n, err := s.conn.Read(b)
+		n, from, err := s.conn.ReadFromUDPAddrPort(b)
 		if n > 0 {
+			if p := s.peer.Load(); p == nil || *p != from {
+				s.peer.Store(&from)
+			}
 			return n, nil
 		}
 		if err != nil {
 			return 0, netError(err)
 		}
 	}
+}
+
+// Write sends b as one datagram to whoever sent the last one; ErrHangup where nobody has, or where
+// that was not on this machine.
+func (s *udpSource) Write(b []byte) (int, error) {
+	to := s.peer.Load()
+	if to == nil || !to.Addr().Unmap().IsLoopback() {
+		return 0, ErrHangup
+	}
+	if err := s.conn.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+		return 0, netError(err)
+	}
+	n, err := s.conn.WriteToUDPAddrPort(b, *to)
+	return n, writeError(err)
 }
 
 func (s *udpSource) Close() error                          { return closeError(s.conn.Close()) }
@@ -130,6 +160,14 @@ func netError(err error) error {
 		return ErrHangup
 	}
 	return err
+}
+
+// writeError is netError for a Write: there is no silence then, only a line that takes nothing.
+func writeError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return os.ErrDeadlineExceeded
+	}
+	return netError(err)
 }
 
 // closeError names a second Close as package os does.
