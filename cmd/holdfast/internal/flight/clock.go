@@ -1,6 +1,9 @@
 package flight
 
 import (
+	"cmp"
+	"fmt"
+	"math"
 	"slices"
 
 	"holdfast/storage/segment"
@@ -11,7 +14,8 @@ type Clock struct {
 	// Source is host (kept right by a time service), autopilot (its SYSTEM_TIME, from GPS),
 	// host_unsynchronised (a clock that nothing vouches for) or none: stamps are since boot.
 	Source string `json:"source"`
-	// UncertaintyUsec is what the source claims plus how far its pairs disagree; -1: unknown.
+	// UncertaintyUsec bounds how far UTC may be off, by what the source claims and how far its
+	// pairs disagree; -1: unknown.
 	UncertaintyUsec int64  `json:"uncertainty_usec"`
 	Pairs           int    `json:"pairs"`
 	OffsetUsec      int64  `json:"offset_usec"` // UTC minus time since boot
@@ -25,25 +29,24 @@ const maxSpread = 5_000_000
 // sources in the order in which they are believed.
 var sources = []string{"host", "autopilot", "host_unsynchronised"}
 
-// weigh picks the source that UTC is taken from. A source whose pairs contradict each other (a
-// recording played back too fast, a clock that was set) is passed over and said so.
+// weigh picks the source that UTC is taken from. Where pairs of a source contradict each other (an
+// autopilot that got its time from GPS late, or whose clock jumped), those that most of them agree
+// with count, and the doubt is told; a source without such a majority is passed over.
 func weigh(pairs []segment.ClockPair) Clock {
 	doubt := ""
 	for _, source := range sources {
-		c, spread, ok := judge(pairs, source)
+		c, ok := judge(pairs, source)
 		if !ok {
 			continue
 		}
-		if spread > maxSpread {
+		if c.Pairs == 0 {
 			doubt = "the times of " + source + " contradict each other and were not used"
 			continue
 		}
-		c.Doubt = doubt
+		c.Doubt = cmp.Or(c.Doubt, doubt)
 		if source == "host_unsynchronised" {
 			c.UncertaintyUsec = -1
-			if doubt == "" {
-				c.Doubt = "nothing vouches for the board's clock, and the autopilot sent no time"
-			}
+			c.Doubt = cmp.Or(c.Doubt, "nothing vouches for the board's clock, and the autopilot sent no time")
 		}
 		return c
 	}
@@ -53,20 +56,55 @@ func weigh(pairs []segment.ClockPair) Clock {
 	return Clock{Source: "none", UncertaintyUsec: -1, Pairs: len(pairs), Doubt: doubt}
 }
 
-func judge(pairs []segment.ClockPair, source string) (c Clock, spread int64, ok bool) {
-	var offsets []int64
-	var within int64
+// judge weighs the pairs of one source; ok is false where it has none, and Pairs is 0 where no
+// majority of them agrees.
+func judge(pairs []segment.ClockPair, source string) (c Clock, ok bool) {
+	var own []segment.ClockPair
 	for _, p := range pairs {
 		if p.Source == source {
-			offsets = append(offsets, p.UTCUsec-p.BootUsec)
-			within = max(within, p.UncertaintyUsec)
+			own = append(own, p)
 		}
 	}
-	if len(offsets) == 0 {
-		return c, 0, false
+	if len(own) == 0 {
+		return c, false
 	}
-	slices.Sort(offsets)
-	spread = offsets[len(offsets)-1] - offsets[0]
-	middle := offsets[len(offsets)/2]
-	return Clock{Source: source, UncertaintyUsec: within + spread/2, Pairs: len(offsets), OffsetUsec: middle}, spread, true
+	slices.SortFunc(own, func(a, b segment.ClockPair) int { return cmp.Compare(offset(a), offset(b)) })
+	agreed := majority(own)
+	if 2*len(agreed) <= len(own) {
+		return c, true
+	}
+	c = Clock{Source: source, Pairs: len(agreed), OffsetUsec: offset(agreed[len(agreed)/2])}
+	if n := len(own) - len(agreed); n > 0 {
+		c.Doubt = fmt.Sprintf("%d of %d times of %s contradict the others and were not used", n, len(own), source)
+	}
+	c.UncertaintyUsec = uncertainty(agreed, c.OffsetUsec)
+	return c, true
 }
+
+// majority returns the longest row of pairs, which are sorted by offset, that agree within maxSpread.
+func majority(own []segment.ClockPair) (best []segment.ClockPair) {
+	from := 0
+	for to := range own {
+		for offset(own[to])-offset(own[from]) > maxSpread {
+			from++
+		}
+		if to+1-from > len(best) {
+			best = own[from : to+1]
+		}
+	}
+	return best
+}
+
+// uncertainty bounds how far the clock may be off: what the best pair claims, how far it is from
+// the offset that was chosen, and half of how far the pairs are apart, for the board's own clock
+// drifts.
+func uncertainty(own []segment.ClockPair, chosen int64) int64 {
+	least := int64(math.MaxInt64)
+	for _, p := range own {
+		off := offset(p) - chosen
+		least = min(least, p.UncertaintyUsec+max(off, -off))
+	}
+	return least + (offset(own[len(own)-1])-offset(own[0]))/2
+}
+
+func offset(p segment.ClockPair) int64 { return p.UTCUsec - p.BootUsec }
