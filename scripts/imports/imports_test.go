@@ -76,6 +76,7 @@ var table = []rule{
 	{pkg: "firmware/netlock/attempts", ours: []string{"firmware/evidence"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/netlock/nflog", ours: []string{"firmware/netlock/nft"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/netlock/...", never: slices.Concat(onBoard, noClient)}, // bpf, nft, host: the kernel's side, none of ours
+	{pkg: "firmware/autopilot/camera", ours: part, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/share", ours: part, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/status", ours: part, never: onBoard},
 
