@@ -27,7 +27,7 @@ func (d *Disk) Crash(mode CrashMode) *Disk {
 	defer d.mu.Unlock()
 	c := newCrash(mode, d)
 	next := New(d.rng.Uint64())
-	next.ignoreSync = d.ignoreSync
+	next.ignoreSync, next.noLinks = d.ignoreSync, d.noLinks
 	next.root = c.directory(d.root)
 	next.used = c.used - next.root.cost()
 	next.free = max(0, d.free+d.used-next.used)
@@ -43,10 +43,12 @@ type crash struct {
 	journal bool    // entries are kept in the order of their making, up to upTo
 	upTo    uint64  // number of the first change that is forgotten
 	keep    float64 // without a journal: share of the changes that is kept
+
+	files map[*inode]*inode // what is left of each file: one, whatever its names
 }
 
 func newCrash(mode CrashMode, d *Disk) *crash {
-	c := &crash{mode: mode, rng: rand.New(rand.NewPCG(d.rng.Uint64(), d.rng.Uint64()))}
+	c := &crash{mode: mode, files: map[*inode]*inode{}, rng: rand.New(rand.NewPCG(d.rng.Uint64(), d.rng.Uint64()))}
 	c.journal = c.coin()
 	c.keep = c.rng.Float64()
 	oldest := oldestPending(d.root, d.seq+1)
@@ -81,7 +83,6 @@ func (c *crash) directory(n *inode) *inode {
 			child = c.directory(child)
 		} else {
 			child = c.file(child)
-			c.used += child.cost()
 		}
 		left.dir.durable[name] = child
 	}
@@ -133,21 +134,32 @@ func (f forgotten) add(c entryChange) {
 
 func (f forgotten) blocks(c entryChange) bool { return f[c.from] || f[c.to] }
 
-// file returns what is left of a file.
+// file returns what is left of a file, for one of its names.
 func (c *crash) file(n *inode) *inode {
+	left := c.files[n]
+	if left == nil {
+		left = c.content(n)
+		c.used += left.cost()
+		c.files[n] = left
+	}
+	left.links++
+	return left
+}
+
+// content returns what is left of what a file holds.
+func (c *crash) content(n *inode) *inode {
 	if n.over && c.mode != KeepAll {
 		data := n.was
 		if c.mode == Random {
 			data = mixture(c.rng, n.was, n.data)
 		}
-		return &inode{data: data[:len(data):len(data)], synced: len(data), linked: true, touched: n.touched}
+		return &inode{data: data[:len(data):len(data)], synced: len(data), touched: n.touched}
 	}
 	size, holes := c.extent(n)
 	data := blank(blank(n.data[:size:size], n.lost), holes)
 	return &inode{
 		data:    data,
 		synced:  size,
-		linked:  true,
 		touched: n.touched && size > n.reached(),
 	}
 }

@@ -32,6 +32,7 @@ type Disk struct {
 	free, used int64
 	readOnly   bool
 	ignoreSync bool
+	noLinks    bool
 
 	log    []operation
 	faults map[int]error // number of an operation, from 1, to its error
@@ -92,6 +93,14 @@ func (d *Disk) ReadOnly(on bool) {
 	d.readOnly = on
 }
 
+// NoLinks takes Link away, on this Disk and on those that Crash makes of it: as vfat, it knows
+// no second name of a file.
+func (d *Disk) NoLinks(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.noLinks = on
+}
+
 // IgnoreSync makes Sync and SyncDir report success and do nothing, on this Disk and on those
 // that Crash makes of it. It is the control of a crash test: a test that loses nothing with
 // this proves nothing.
@@ -121,7 +130,7 @@ func (d *Disk) Ops() int {
 
 // OpNames returns the names of the operations so far: "create NAME", "open NAME",
 // "append NAME", "truncate NAME", "replace NAME", "opensynced NAME",
-// "read NAME" (ReadFile), "mkdir NAME", "rename OLD NEW", "remove NAME", "readdir NAME",
+// "read NAME" (ReadFile), "mkdir NAME", "rename OLD NEW", "link OLD NEW", "remove NAME", "readdir NAME",
 // "syncdir NAME", "free", "lock NAME", "write NAME", "sync NAME". A File keeps the name
 // it was created with.
 func (d *Disk) OpNames() []string {

@@ -41,6 +41,9 @@
 // evicted in between. A SyncDir that fails drops its changes of entries in the same way, as
 // file systems without a journal do (vfat, ext2).
 //
+// Links. A second name of a file is an entry like others, and what is left of the file is the
+// same under both. A rename of a name onto another of the same file does nothing (POSIX).
+//
 // In place. A Replace that succeeded is there after every Crash. One that failed, or that the
 // power cut fell into, leaves the old content, the new one, or a mixture: each sector of 512 or
 // page of 4096 bytes old, new, zero, or new up to some byte and old behind it, with the size of
@@ -55,6 +58,6 @@
 //
 // Damage to bytes that were synced (a card that wears out, a sector that rots, a page that
 // is torn while its synced half is written again): use Corrupt. Stale content of other
-// files in place of zeros (data=writeback). Access rights, links, names that differ in case
+// files in place of zeros (data=writeback). Access rights, links to folders, names that differ in case
 // only, limits on names. Errors of single sectors while reading: FailAt fails whole calls.
 package storagetest

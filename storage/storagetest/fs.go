@@ -15,7 +15,7 @@ import (
 func (d *Disk) Create(name string) (vault.File, error) {
 	var f *file
 	err := d.change(operation{verb: "create", name: name}, func() error {
-		n := &inode{linked: true, touched: true}
+		n := &inode{links: 1, touched: true}
 		if err := d.add(name, n); err != nil {
 			return err
 		}
@@ -221,7 +221,7 @@ func (d *Disk) rename(dir *inode, from, to string) error {
 	switch {
 	case n == nil:
 		return fs.ErrNotExist
-	case from == to:
+	case from == to || n == replaced: // two names of one file stay both (POSIX, rename)
 		return nil
 	case replaced == nil:
 	case n.dir == nil && replaced.dir != nil:
@@ -236,6 +236,34 @@ func (d *Disk) rename(dir *inode, from, to string) error {
 		d.unlink(replaced)
 	}
 	return nil
+}
+
+// Link implements vault.FS. Both names lie in the same directory.
+func (d *Disk) Link(oldName, newName string) error {
+	return d.change(operation{verb: "link", name: oldName, newName: newName}, func() error {
+		n, err := d.findFile(oldName)
+		if err != nil {
+			return err
+		}
+		old, _, err := d.parent(oldName)
+		if err != nil {
+			return err
+		}
+		dir, base, err := d.parent(newName)
+		switch {
+		case err != nil:
+			return err
+		case dir != old:
+			return syscall.EXDEV
+		case dir.dir.live[base] != nil:
+			return fs.ErrExist
+		case d.noLinks:
+			return syscall.EPERM
+		}
+		n.links++
+		d.record(dir, "", base, n)
+		return nil
+	})
 }
 
 // ForgetTimes implements vault.FS.

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,7 +23,7 @@ type inode struct {
 	over   bool   // there is such a was
 
 	touched bool // changed since its times were set to zero
-	linked  bool // has a name
+	links   int  // names that it has
 	open    int  // Files and readers that hold it
 	locked  bool
 }
@@ -43,10 +44,12 @@ type entryChange struct {
 	from string // the name before: "" for a new entry
 	to   string // the name after: "" for a removed one
 	node *inode
+	// names are all that the node has after the change.
+	names []string
 }
 
 func newDir() *inode {
-	return &inode{linked: true, dir: &directory{live: map[string]*inode{}, durable: map[string]*inode{}}}
+	return &inode{links: 1, dir: &directory{live: map[string]*inode{}, durable: map[string]*inode{}}}
 }
 
 // apply makes the change in a set of entries that may lack changes from before.
@@ -54,19 +57,30 @@ func (c entryChange) apply(entries map[string]*inode) {
 	if c.from != "" && entries[c.from] == c.node {
 		delete(entries, c.from)
 	} else if c.from != "" && c.to != "" {
-		dropName(entries, c.node) // an earlier rename never reached the medium
+		c.dropNames(entries) // an earlier rename never reached the medium
 	}
 	if c.to != "" {
 		entries[c.to] = c.node
 	}
 }
 
-func dropName(entries map[string]*inode, node *inode) {
+// dropNames takes the names from the node that it does not have any more.
+func (c entryChange) dropNames(entries map[string]*inode) {
 	for name, n := range entries {
-		if n == node {
+		if n == c.node && !slices.Contains(c.names, name) {
 			delete(entries, name)
 		}
 	}
+}
+
+// namesOf returns the names of a node among entries.
+func namesOf(entries map[string]*inode, node *inode) (names []string) {
+	for name, n := range entries {
+		if n == node {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // write appends p to what the program sees.
@@ -230,21 +244,24 @@ func (d *Disk) record(dir *inode, from, to string, node *inode) {
 	d.seq++
 	c := entryChange{seq: d.seq, from: from, to: to, node: node}
 	c.apply(dir.dir.live)
+	if node.links > 1 {
+		c.names = namesOf(dir.dir.live, node)
+	}
 	dir.dir.pending = append(dir.dir.pending, c)
 	dir.touched = true
 }
 
 // release gives the space of an inode back that has no name and no reader left.
 func (d *Disk) release(n *inode) {
-	if !n.linked && n.open == 0 {
+	if n.links == 0 && n.open == 0 {
 		d.free += n.cost()
 		d.used -= n.cost()
 	}
 }
 
-// unlink takes its name from an inode.
+// unlink takes a name from an inode.
 func (d *Disk) unlink(n *inode) {
-	n.linked = false
+	n.links--
 	d.release(n)
 }
 

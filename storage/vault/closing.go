@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"syscall"
 	"time"
 
 	"filippo.io/age"
 
 	"holdfast/crypto/custody"
 	"holdfast/crypto/seal"
+	"holdfast/storage/segment"
 )
 
 // closeJob is the clean close of one segment (docs/format/v1.md, section 5): its blocks are
@@ -27,6 +30,9 @@ type closeJob struct {
 	durable durable // of the open form
 	span    span    // of the blocks
 	lost    bool    // leaf X names the open form
+	// second: the open form is whole, and the closed form is a second name of it. There is no
+	// content then.
+	second bool
 
 	state  int
 	file   *hashedFile
@@ -64,14 +70,16 @@ const (
 // number of records that a start has to look at.
 func (v *Vault) queue(j *closeJob) {
 	v.closing = append(v.closing, j) // first: a checkpoint must list it
+	if j.stream != segment.StreamTelemetry {
+		return // never a reason for telemetry to wait
+	}
 	for i := v.pressing(j.stream); i >= 0; i = v.pressing(j.stream) {
 		v.closing[i].tries, v.closing[i].retryAt = closeTries, 0 // no room to wait any longer
 		v.stepClose(i)
 	}
 }
 
-// pressing returns a clean close of a stream that must be done now; -1: none. Those of the audit
-// are never a reason for telemetry to wait.
+// pressing returns a clean close of a stream that must be done now; -1: none.
 func (v *Vault) pressing(stream byte) int {
 	const most = 2
 	all := 0
@@ -119,10 +127,12 @@ func (j *closeJob) step(v *Vault) (done bool) {
 		return j.state == closeDone
 	}
 	j.drop(v)
-	j.tries++
-	if j.tries < closeTries {
-		if j.content != nil { // the closed form does not stand yet
+	if j.tries++; j.tries < closeTries && !errors.Is(err, errNoLinks) {
+		switch {
+		case j.content != nil: // the closed form does not stand yet
 			j.state, j.sealed = closeCreate, 0
+		case j.second && j.state < closeSigned:
+			j.state = closeRename
 		}
 		j.retryAt = v.cfg.Now() + closeRetry
 		return false
@@ -146,6 +156,17 @@ func (j *closeJob) giveUp(v *Vault) {
 		v.log.add(lostLeaf(j.rec.id, j.stream, j.number, &j.durable))
 	}
 	v.log.want()
+	j.settled(v, true)
+}
+
+// settled notes that leaf C names the segment, or that none ever will.
+func (j *closeJob) settled(v *Vault, missing bool) {
+	if j.second {
+		v.media.box.named(j.named && missing)
+	}
+	if j.stream == segment.StreamAutopilot {
+		v.confirm.add(closedFiles{rec: j.rec.id, number: j.number, blocks: j.span.given, closed: j.closed, leaves: j.leaves, missing: missing})
+	}
 }
 
 // name adds leaf C: the closed form stands.
@@ -154,6 +175,7 @@ func (j *closeJob) name(v *Vault) {
 		SHA256: j.closed.sum[:], From: j.span.from, To: j.span.to, Frames: j.span.frames})
 	v.log.want()
 	j.leaves = v.log.log.Size()
+	j.settled(v, false)
 }
 
 func (j *closeJob) advance(v *Vault) error {
@@ -164,6 +186,9 @@ func (j *closeJob) advance(v *Vault) error {
 	case closeWrite:
 		return j.write()
 	case closeRename:
+		if j.second {
+			return j.next(j.link(v))
+		}
 		// So that no closed form stands whose leaf O is not durable. A log that cannot be
 		// written does not keep it.
 		if err := v.log.sync(); err != nil {
@@ -191,6 +216,39 @@ func (j *closeJob) advance(v *Vault) error {
 		return j.next(fsys.SyncDir(j.dir))
 	}
 	return nil
+}
+
+// errNoLinks: the medium gives no file a second name.
+var errNoLinks = errors.New("the medium has no hard links")
+
+// NoLinks tells an error of FS.Link that says that the medium has no second names, or no more of
+// them.
+func NoLinks(err error) bool {
+	return slices.ContainsFunc([]error{syscall.EPERM, syscall.ENOTSUP, syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EMLINK, syscall.EXDEV},
+		func(e error) bool { return errors.Is(err, e) })
+}
+
+// link gives the open form, which is whole, its closed name. Leaf O is durable before, always:
+// there is no hurry, for nothing of it is in memory. Where the name stands, an earlier try has
+// made it and has not learned that it did, or that it is durable: it is made anew.
+func (j *closeJob) link(v *Vault) error {
+	if err := v.log.sync(); err != nil {
+		v.log.refused(err)
+		j.tries-- // it is not this segment's fault
+		return err
+	}
+	open, closed := j.path(suffixOpen), j.path(suffixClosed)
+	err := v.cfg.FS.Link(open, closed)
+	if errors.Is(err, fs.ErrExist) {
+		if err = v.cfg.FS.Remove(closed); err == nil {
+			err = v.cfg.FS.Link(open, closed)
+		}
+	}
+	if NoLinks(err) {
+		return errors.Join(errNoLinks, err)
+	}
+	j.named = true
+	return err
 }
 
 func (j *closeJob) next(err error) error {
@@ -253,7 +311,7 @@ func (j *closeJob) drop(v *Vault) {
 		j.file.Close()
 	}
 	j.sealer, j.file = nil, nil
-	if j.state > closeRename {
+	if j.state > closeRename || j.second {
 		return
 	}
 	if err := v.cfg.FS.Remove(j.path(suffixTmp)); err != nil && !errors.Is(err, fs.ErrNotExist) {

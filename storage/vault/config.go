@@ -47,8 +47,19 @@ type Config struct {
 	WhenFull, Record string
 	// Reserve is free space, in bytes, that only telemetry may use.
 	Reserve int64
+	// YieldBelow is, by stream (A, V, P, X), the free space in bytes below which it is not written;
+	// absent: MinFree and Reserve.
+	YieldBelow map[byte]int64
 	// Wipe is called after file keys were dropped, so that their memory is cleared.
 	Wipe func()
+}
+
+// yieldBelow is the free space below which a stream is not written, in bytes.
+func (c *Config) yieldBelow(stream byte) int64 {
+	if n, ok := c.YieldBelow[stream]; ok {
+		return max(n, MinFree)
+	}
+	return MinFree + c.Reserve
 }
 
 const (

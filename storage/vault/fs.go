@@ -31,7 +31,10 @@ type FS interface {
 	Mkdir(name string) error
 	// Rename replaces newName atomically. Both lie in the same directory.
 	Rename(oldName, newName string) error
-	// Remove removes a file or an empty directory.
+	// Link gives a file a second name in the same directory. fs.ErrExist where that is taken;
+	// an error for which NoLinks is true where the medium has no such names.
+	Link(oldName, newName string) error
+	// Remove removes a file, or the name where it has another, or an empty directory.
 	Remove(name string) error
 	ReadDir(name string) ([]fs.DirEntry, error)
 	// SyncDir makes the entries of a directory durable (fsync on the directory), after

@@ -26,6 +26,7 @@ func (v *Vault) SetLock(l custody.Lock) (leaf int64, err error) {
 	}
 	v.cfg.Header.Lock, v.cfg.Header.Grade = l.Lock, l.Grade
 	v.log.want()
+	v.headMedia()
 	return v.log.log.Size() - 1, nil
 }
 

@@ -2,12 +2,10 @@ package vault_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 
 	"path"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -368,102 +366,6 @@ func TestDeletionIsSaidFirst(t *testing.T) {
 						t.Errorf("cut at %d: %s is still there after the next start", at, name)
 					}
 				}
-			}
-		}
-	}
-}
-
-// TestReserve: media yields to telemetry.
-func TestReserve(t *testing.T) {
-	d, now := storagetest.New(1), &clock{}
-	cfg := config(watch(t, d), now)
-	cfg.Reserve = 64 << 20
-	v := mustOpen(t, cfg)
-	if err := v.PutMedia('P', []byte("no record")); !errors.Is(err, vault.ErrClosed) {
-		t.Errorf("without a record: %v", err)
-	}
-	must(t, v.Begin(vault.Flight, vault.RecordID{}))
-	for _, stream := range []byte{'T', 'Z', 0} {
-		if err := v.PutMedia(stream, nil); !errors.Is(err, vault.ErrStream) {
-			t.Errorf("stream %q: %v", stream, err)
-		}
-	}
-	photo := randomBytes()[:300<<10]
-	must(t, v.PutMedia('P', photo))
-	d.SetFree(vault.MinFree + cfg.Reserve + 200<<10)
-	for range 5 {
-		if err := v.PutMedia('P', photo); !errors.Is(err, vault.ErrReserve) {
-			t.Errorf("within the reserve: %v", err)
-		}
-		must(t, v.Append(&segment.Block{Data: entries(0, 10)}))
-		must(t, v.Flush())
-	}
-	d.SetFree(vault.MinFree + 1<<20)
-	must(t, v.Room())
-	must(t, v.Append(&segment.Block{Data: entries(10, 20)}))
-	must(t, v.Flush())
-	d.SetFree(1 << 30)
-	must(t, v.PutMedia('P', photo))
-	must(t, v.PutMedia('V', photo))
-	must(t, v.Close())
-	files := d.Crash(storagetest.Strict).Files()
-	var names []string
-	for _, name := range []string{"P000001.age", "P000002.age", "P000003.age", "V000001.age"} {
-		if data, ok := files[device+"/F00000001/"+name]; ok && len(data) > len(photo) {
-			names = append(names, name)
-		}
-	}
-	if !slices.Equal(names, []string{"P000001.age", "P000003.age", "V000001.age"}) {
-		t.Errorf("%q are there", names)
-	}
-	lost := of[*custody.Lost](leaves(t, files))
-	if len(lost) != 1 || lost[0].Segment != "P000002" || lost[0].Why != custody.WhyRefused {
-		t.Errorf("%d leaves X: %+v", len(lost), lost)
-	}
-	if _, err := verify(files); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestMediaIsCut cuts the power and lets operations fail while media is put.
-func TestMediaIsCut(t *testing.T) {
-	run := func(d *storagetest.Disk) (ops int) {
-		v, err := vault.Open(config(watch(t, d), &clock{}))
-		if err != nil {
-			return d.Ops()
-		}
-		if v.Begin(vault.Flight, vault.RecordID{}) != nil {
-			return d.Ops()
-		}
-		for range 3 {
-			_ = v.PutMedia('P', randomBytes()[:100<<10])
-			_ = v.Append(&segment.Block{Data: entries(0, 10)})
-			_ = v.Flush()
-			for v.Step() {
-			}
-		}
-		_ = v.Close()
-		return d.Ops()
-	}
-	ops := run(storagetest.New(0))
-	for at := 1; at <= ops; at += stride() {
-		for _, fail := range []bool{false, true} {
-			d := storagetest.New(uint64(at))
-			if fail && at < 45 {
-				continue // in the first start
-			}
-			if fail {
-				d.FailAt(at, syscall.EIO)
-			} else {
-				d.CrashAt(at)
-			}
-			run(d)
-			c := d.Crash(storagetest.Random)
-			v, err := vault.Open(config(c, &clock{}))
-			must(t, err)
-			must(t, v.Close())
-			if rep, err := verify(c.Files()); err != nil {
-				t.Errorf("operation %d, fails %v: %v %+v", at, fail, err, rep.Records)
 			}
 		}
 	}

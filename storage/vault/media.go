@@ -1,143 +1,458 @@
 package vault
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"strings"
+	"maps"
+	"slices"
+	"time"
 
-	"holdfast/crypto/custody"
 	"holdfast/crypto/seal"
+	"holdfast/storage/segment"
 )
 
 var (
-	// ErrReserve: the free space that is left is kept for telemetry.
-	ErrReserve = errors.New("vault: the space that is left is reserved for telemetry")
-	// ErrStream: a stream that is none, or that has a writer of its own.
-	ErrStream = errors.New("vault: no such stream")
+	// ErrReserve: the free space that is left is kept for streams that matter more.
+	ErrReserve = errors.New("vault: the space that is left is reserved")
+	// ErrStream: a block that belongs to no file of stream V or P.
+	ErrStream = errors.New("vault: no block of a video or photo")
+	// ErrBusy: too many segments wait for the public log; the next one is begun when it names some.
+	ErrBusy = errors.New("vault: too many segments wait for the public log")
 )
 
-// sealOverhead is more than sealing adds to a segment of n bytes beside n/4096: header, tags.
-const sealOverhead = 16 << 10
+const (
+	// videoAfter and videoBytes end a segment of video: its age and the size of its file.
+	videoAfter = 10 * time.Second
+	videoBytes = 64 << 20
+	// photoAfter ends the segment of a photo whose end does not come.
+	photoAfter = time.Minute
+	// mediaWait is how long a block may wait for its sync.
+	mediaWait = time.Second
+	// mediaSlow is how many bytes of plaintext make a stream fast: it is not padded then.
+	mediaSlow = 256 << 10
+	// mediaDirty is how much of media may wait in the kernel: telemetry's sync shares the disk.
+	mediaDirty = 4 << 20
+	// mediaRetry is how long a stream waits after the medium refused it.
+	mediaRetry = time.Second
+	// maxMediaSegments bounds the segments of media that no leaf C or X names: a checkpoint has
+	// room for that many open lines beside those of the other streams.
+	maxMediaSegments = 40
+	// sealOverhead is more than sealing adds to n bytes beside n/4096: header, tags.
+	sealOverhead = 16 << 10
+)
 
-// mediaStream is a stream of a record beside its telemetry.
-type mediaStream struct {
-	segments int  // highest number
-	refused  bool // the last segment was refused, and leaf X says so
+// Media writes streams V and P into the record that is open, beside the vault and without waiting
+// for it: one goroutine owns a Media and calls Append, Flush, Due and End; only Wake is for all.
+// It keeps no content in memory. The public log, and with it each clean close, is the vault's
+// part, whose Step must go on being called.
+type Media struct {
+	v      *Vault // only what never changes: cfg.Now, cfg.DeviceID, cfg.YieldBelow, path
+	fs     FS
+	enc    *segment.Encoder
+	box    mailbox
+	buf    []byte
+	open   map[mediaKey]*mediaFile
+	lost   map[mediaKey]lostPiece
+	retry  map[byte]time.Duration
+	failed error // why retry waits
+	dirty  int64 // bytes of all open segments that no sync has covered
 }
 
-// PutMedia seals p as one closed segment of a stream beside telemetry (V, P or A) into the
-// open record. Media yields to telemetry: where p would leave less than Reserve and MinFree
-// free it is ErrReserve, leaf X says once that the stream was refused, and telemetry goes on.
-// It syncs several times; call it where no flush is near. After another error nothing of p is
-// kept, and telemetry is as it was.
-func (v *Vault) PutMedia(stream byte, p []byte) error {
-	if v.rec == nil {
-		return ErrClosed
+// mediaKey is what has one open segment at a time.
+type mediaKey struct {
+	letter byte
+	source string
+}
+
+// lostPiece is what a medium that failed has cost of a file.
+type lostPiece struct {
+	id    int
+	piece segment.Range
+}
+
+// mediaFile is a segment that is being written.
+type mediaFile struct {
+	*mediaSegment
+	key     mediaKey
+	id      int
+	file    *hashedFile
+	sealer  *seal.Sealer
+	begun   time.Duration
+	since   time.Duration // arrival of the oldest block that is not synced
+	waits   bool          // there is one
+	fresh   int           // bytes of plaintext since the last flush
+	clean   int64         // bytes of the file that a sync has covered
+	plain   int64         // bytes of plaintext
+	span    span
+	pending segment.Range // pieces of the file that no sync has covered
+	told    segment.Range // what was lost before, as a block says that no sync has covered
+	toldAt  int64         // where that block is in the plaintext
+}
+
+// NewMedia returns what writes streams V and P. fs is a handle of its own on the tree of the
+// vault. notify is called on the goroutine of Media where the vault's Step has something to do;
+// it must not wait, and may be nil. NewMedia itself belongs to the vault's goroutine, is called once, and Config.Now must
+// be fit for both.
+func (v *Vault) NewMedia(fs FS, notify func()) *Media {
+	enc, err := segment.NewEncoder()
+	if err != nil { // as Open's: it depends on nothing that changes
+		enc = v.enc
 	}
-	if strings.IndexByte("VPA", stream) < 0 {
+	m := &Media{v: v, fs: fs, enc: enc, open: map[mediaKey]*mediaFile{}, lost: map[mediaKey]lostPiece{}, retry: map[byte]time.Duration{}}
+	m.box.notify = notify
+	m.box.wake = make(chan struct{}, 1)
+	v.media = m
+	if v.rec != nil {
+		v.moveMedia(v.rec)
+	}
+	return m
+}
+
+// Wake is ready to be received from where the vault waits for Flush: a record has ended.
+func (m *Media) Wake() <-chan struct{} { return m.box.wake }
+
+// Append writes a block of stream V or P, with Meta.File set, into the open segment of its
+// Source. A segment of video ends after 10 s, 64 MiB, with its file, and where File.ID changes; one of a
+// photo with its file. The block is durable within a second where Flush is called when it is due;
+// the last bytes of a fast stream, less than 64 KiB, a second later. b stays as it is, and its
+// slices are free again.
+//
+// Errors: ErrClosed where no record is open; ErrStream; ErrReserve below YieldBelow; ErrBusy; else
+// those of the medium, which is tried again after a second. After an error b is not in the record.
+// What a failing medium had taken before and has not kept is named as Lost in the next block of
+// the same file.
+func (m *Media) Append(letter byte, b *segment.Block) error {
+	if letter != segment.StreamVideo && letter != segment.StreamPhoto || b.Meta.File == nil {
 		return ErrStream
 	}
-	if v.log.log.Pending() { // so that at most one segment is there that the log does not name
-		if err := v.log.sync(); err != nil {
-			return fmt.Errorf("put media: %w", err)
-		}
+	p := m.box.enter()
+	defer m.box.leave(p)
+	m.sealOthers(p)
+	if p == nil {
+		return ErrClosed
 	}
-	m := v.rec.media[stream]
-	if m == nil {
-		m = &mediaStream{}
-		v.rec.media[stream] = m
-	}
-	free, err := v.cfg.FS.Free()
-	if err != nil {
-		return fmt.Errorf("put media: free space: %w", err)
-	}
-	if free-int64(len(p)+len(p)/4096+sealOverhead) < MinFree+v.cfg.Reserve {
-		v.refuseMedia(stream, m)
-		return ErrReserve
-	}
-	if err := v.putMedia(stream, m, p); err != nil {
-		return fmt.Errorf("put media: %w", err)
-	}
-	m.refused = false
-	return nil
-}
-
-// refuseMedia says so in the public log, once until the stream has room again.
-func (v *Vault) refuseMedia(stream byte, m *mediaStream) {
-	if m.refused {
-		return
-	}
-	m.refused = true
-	v.event("media_refused", string(stream))
-	name := v.openMedia(stream, m)
-	v.log.add(&custody.Lost{Record: v.rec.id.String(), Segment: name, Why: custody.WhyRefused})
-	v.log.want()
-}
-
-// openMedia uses up the next number of a stream, with leaf O.
-func (v *Vault) openMedia(stream byte, m *mediaStream) (name string) {
-	m.segments++
-	name = segmentName(stream, m.segments)
-	v.rec.top[string(stream)] = int64(m.segments)
-	v.log.add(&custody.Opened{Record: v.rec.id.String(), Segment: name})
-	return name
-}
-
-func (v *Vault) putMedia(stream byte, m *mediaStream, p []byte) error {
-	dir := v.path(v.rec.id.String())
-	file := SegmentFile{stream, m.segments + 1, suffixTmp}
-	tmp := dir + "/" + file.String()
-	file.Suffix = suffixClosed
-	closed := dir + "/" + file.String()
-	begin := v.cfg.Now()
-	form, err := v.sealFile(tmp, p)
-	if err == nil {
-		err = v.cfg.FS.Rename(tmp, closed)
-	}
-	if err != nil {
-		_ = v.cfg.FS.Remove(tmp) // what is left of it no reader takes
+	key := mediaKey{letter, b.Meta.File.Source}
+	if err := m.reserve(p, letter, len(b.Data)); err != nil {
 		return err
 	}
-	if err := v.cfg.FS.SyncDir(dir); err != nil {
-		return errors.Join(err, v.undoMedia(stream, m, closed))
+	f, err := m.segment(p, key, b.Meta.File.ID)
+	if err != nil {
+		return err
 	}
-	name := v.openMedia(stream, m)
-	v.log.add(&custody.Closed{Record: v.rec.id.String(), Segment: name, Size: form.bytes, SHA256: form.sum[:],
-		From: begin.Microseconds(), To: v.cfg.Now().Microseconds()})
-	v.log.want()
-	if err := v.log.sync(); err != nil { // it is kept, and its leaves wait
-		v.log.refused(err)
+	if err := m.write(f, b); err != nil {
+		return err
 	}
-	return nil
+	if b.Meta.File.End {
+		return m.seal(f)
+	}
+	return m.drain()
 }
 
-// undoMedia takes a number back whose closed form may not be durable.
-func (v *Vault) undoMedia(stream byte, m *mediaStream, closed string) error {
-	err := v.cfg.FS.Remove(closed)
-	m.segments++
-	v.log.add(&custody.Lost{Record: v.rec.id.String(), Segment: segmentName(stream, m.segments), Why: custody.WhyUndone})
-	v.log.want()
+// Flush makes durable what is due, and ends segments that are. now is the time since boot. Errors
+// are those of the medium; what they cost is named as Append says.
+func (m *Media) Flush(now time.Duration) error {
+	p := m.box.enter()
+	defer m.box.leave(p)
+	err := m.sealOthers(p)
+	for _, f := range m.files() {
+		switch {
+		case now >= f.endsAt() && m.box.mayBegin():
+			err = errors.Join(err, m.seal(f))
+		case f.waits && now >= f.since+mediaWait:
+			err = errors.Join(err, m.flush(f))
+		}
+	}
 	return err
 }
 
-// sealFile makes a file that holds p, sealed and durable, but not yet its entry in the folder.
-func (v *Vault) sealFile(name string, p []byte) (form durable, err error) {
-	f, err := v.cfg.FS.Create(name)
+// Due tells when the next Flush is due; ok is false where none is.
+func (m *Media) Due() (at time.Duration, ok bool) {
+	p := m.box.now()
+	for _, f := range m.open {
+		if next, due := m.dueOf(f, p); due && (!ok || next < at) {
+			at, ok = next, true
+		}
+	}
+	return at, ok
+}
+
+// dueOf is Due of one segment; p is where segments are begun.
+func (m *Media) dueOf(f *mediaFile, p *place) (at time.Duration, ok bool) {
+	if f.place != p {
+		return 0, true
+	}
+	if m.box.mayBegin() {
+		at, ok = f.endsAt(), true
+	}
+	if sync := f.since + mediaWait; f.waits && (!ok || sync < at) {
+		at, ok = sync, true
+	}
+	return at, ok
+}
+
+// End ends all open segments. Append begins others, where a record is open.
+func (m *Media) End() (err error) {
+	for _, f := range m.files() {
+		err = errors.Join(err, m.seal(f))
+	}
+	return err
+}
+
+// files lists the open segments in the order of their numbers.
+func (m *Media) files() []*mediaFile {
+	return slices.SortedFunc(maps.Values(m.open), func(a, b *mediaFile) int {
+		return cmp.Or(cmp.Compare(a.letter, b.letter), cmp.Compare(a.number, b.number))
+	})
+}
+
+// sealOthers ends segments of records other than that of p, which may be nil.
+func (m *Media) sealOthers(p *place) (err error) {
+	strange := false
+	for _, f := range m.open {
+		strange = strange || f.place != p
+	}
+	if !strange {
+		return nil
+	}
+	for _, f := range m.files() {
+		if f.place != p {
+			err = errors.Join(err, m.seal(f))
+		}
+	}
+	return err
+}
+
+// reserve keeps media out of the space that is kept for streams that matter more, n bytes ahead.
+// Leaf X says so, once until there is room again.
+func (m *Media) reserve(p *place, letter byte, n int) error {
+	free, err := m.fs.Free()
 	if err != nil {
-		return form, err
+		return fmt.Errorf("media: free space: %w", err)
 	}
-	file := newHashedFile(f)
-	s, err := seal.New(file, v.rec.to)
+	if free-int64(n+n/4096+sealOverhead) >= m.v.cfg.yieldBelow(letter) {
+		p.refused[letter] = false
+		return nil
+	}
+	for _, f := range m.files() {
+		if f.letter == letter {
+			_ = m.seal(f) // what it cost is told by leaf X, as ever
+		}
+	}
+	if !p.refused[letter] {
+		p.refused[letter] = true
+		p.segments[letter]++
+		m.box.post(mediaEvent{kind: mediaRefused, seg: &mediaSegment{place: p, letter: letter, number: p.segments[letter]}})
+	}
+	return ErrReserve
+}
+
+// segment returns the open segment of a source, or begins one.
+func (m *Media) segment(p *place, key mediaKey, id int) (*mediaFile, error) {
+	now := m.v.cfg.Now()
+	f := m.open[key]
+	if f != nil && (f.id != id || (now >= f.endsAt() || f.file.bytes >= videoBytes && key.letter == segment.StreamVideo) && m.box.mayBegin()) {
+		if err := m.seal(f); err != nil {
+			return nil, err
+		}
+		f = nil
+	}
+	switch {
+	case f != nil:
+		return f, nil
+	case now < m.retry[key.letter]:
+		return nil, m.failed
+	case !m.box.mayBegin():
+		return nil, ErrBusy
+	}
+	f, err := m.begin(p, key, id)
+	if err != nil {
+		m.putOff(key.letter, err)
+	}
+	return f, err
+}
+
+// putOff has a stream wait after a failure.
+func (m *Media) putOff(letter byte, err error) {
+	m.retry[letter], m.failed = m.v.cfg.Now()+mediaRetry, err
+}
+
+// endsAt is when the segment ends for its age.
+func (f *mediaFile) endsAt() time.Duration {
+	if f.letter == segment.StreamPhoto {
+		return f.begun + photoAfter
+	}
+	return f.begun + videoAfter
+}
+
+// begin makes the file of the next segment, with its age header, and its name durable.
+func (m *Media) begin(p *place, key mediaKey, id int) (*mediaFile, error) {
+	number := p.segments[key.letter] + 1
+	dir := m.v.path(p.rec.id.String())
+	name := dir + "/" + SegmentFile{key.letter, number, suffixOpen}.String()
+	file, err := m.fs.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("open segment: %w", err)
+	}
+	hashed := newHashedFile(file)
+	sealer, err := seal.New(hashed, p.to[key.letter])
 	if err == nil {
-		defer s.Abandon()
-		_, err = s.Write(p)
+		if err = m.fs.SyncDir(dir); err != nil {
+			sealer.Abandon()
+		}
 	}
-	if err == nil {
-		err = s.Close()
+	seg := &mediaSegment{place: p, letter: key.letter, number: number}
+	if err != nil {
+		err = errors.Join(err, file.Close())
+		if m.fs.Remove(name) != nil { // else the number is free again
+			p.segments[key.letter] = number
+			m.box.post(mediaEvent{kind: mediaUndone, seg: seg})
+		}
+		return nil, fmt.Errorf("open segment: %w", err)
 	}
-	if err == nil {
-		err = file.Sync()
+	p.segments[key.letter] = number
+	f := &mediaFile{mediaSegment: seg, key: key, id: id, file: hashed, sealer: sealer, begun: m.v.cfg.Now()}
+	m.open[key] = f
+	m.box.begin(p)
+	m.box.post(mediaEvent{kind: mediaOpened, seg: seg})
+	m.dirty += hashed.bytes
+	return f, nil
+}
+
+// write seals a block into a segment.
+func (m *Media) write(f *mediaFile, b *segment.Block) (err error) {
+	c := *b
+	now := m.v.cfg.Now()
+	c.Stored = true // zstd finds nothing in it
+	c.Meta.Block, c.Meta.BootUsec = f.place.blocks[f.letter], now.Microseconds()
+	if f.span.blocks == 0 {
+		c.Meta.Header = m.box.header(f.mediaSegment)
 	}
-	file.note(&form)
-	return form, errors.Join(err, file.Close())
+	meta := *b.Meta.File
+	c.Meta.File = &meta
+	if l, ok := m.lost[f.key]; ok && l.id == meta.ID {
+		meta.Lost, meta.Why = append(slices.Clone(meta.Lost), l.piece), cmp.Or(meta.Why, "the medium failed")
+		f.told, f.toldAt = l.piece, f.plain
+	}
+	if m.buf, err = m.enc.Append(m.buf[:0], &c); err != nil && f.span.blocks == 0 {
+		return m.fail(f, err) // there is nothing but its header
+	} else if err != nil {
+		return err
+	}
+	f.place.blocks[f.letter]++
+	before := f.file.bytes
+	_, err = f.sealer.Write(m.buf)
+	m.dirty += f.file.bytes - before
+	if err != nil {
+		return m.fail(f, fmt.Errorf("write segment: %w", err))
+	}
+	if !f.waits {
+		f.since, f.waits = now, true
+	}
+	f.fresh += len(m.buf)
+	f.plain += int64(len(m.buf))
+	f.span.add(spanOf(&c))
+	f.took(meta.Offset, int64(len(b.Data)))
+	delete(m.lost, f.key)
+	return nil
+}
+
+// took notes a piece of the file that no sync has covered.
+func (f *mediaFile) took(offset, n int64) {
+	r := &f.pending
+	if r.From == r.To {
+		*r = segment.Range{From: offset, To: offset}
+	}
+	r.From, r.To = min(r.From, offset), max(r.To, offset+n)
+}
+
+// drain syncs what waits in the kernel where it is too much: the most first.
+func (m *Media) drain() error {
+	for m.dirty >= mediaDirty && len(m.open) > 0 {
+		f := slices.MaxFunc(m.files(), func(a, b *mediaFile) int { return cmp.Compare(a.file.bytes-a.clean, b.file.bytes-b.clean) })
+		if err := m.sync(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush makes durable what waits: of a slow stream all, of a fast one all but its last chunk.
+func (m *Media) flush(f *mediaFile) error {
+	slow := f.fresh < mediaSlow
+	if slow {
+		before := f.file.bytes
+		_, err := f.sealer.Flush()
+		m.dirty += f.file.bytes - before
+		if err != nil {
+			return m.fail(f, fmt.Errorf("flush segment: %w", err))
+		}
+	}
+	f.fresh = 0
+	if err := m.sync(f); err != nil {
+		return err
+	}
+	if f.waits, f.since = !slow, m.v.cfg.Now(); slow {
+		f.pending, f.told = segment.Range{}, segment.Range{}
+	}
+	return nil
+}
+
+// sync makes durable what was written to the file, and says so.
+func (m *Media) sync(f *mediaFile) error {
+	if f.file.bytes == f.clean {
+		return nil
+	}
+	if err := f.file.Sync(); err != nil {
+		return m.fail(f, fmt.Errorf("sync segment: %w", err))
+	}
+	m.dirty -= f.file.bytes - f.clean
+	f.clean = f.file.bytes
+	// What lies in the last chunk, and is not in the file yet, is not more than that.
+	f.pending.From = max(f.pending.From, f.pending.To-seal.ChunkSize)
+	if f.plain-f.toldAt > 2*seal.ChunkSize {
+		f.told = segment.Range{}
+	}
+	var d durable
+	f.file.note(&d)
+	m.box.durable(f.mediaSegment, d)
+	return nil
+}
+
+// seal ends a segment: the closing chunk, and a sync. The vault gives it its closed name.
+func (m *Media) seal(f *mediaFile) error {
+	before := f.file.bytes
+	err := f.sealer.Close()
+	m.dirty += f.file.bytes - before
+	if err != nil {
+		return m.fail(f, fmt.Errorf("close segment: %w", err))
+	}
+	if err := m.sync(f); err != nil {
+		return err
+	}
+	m.drop(f, mediaEvent{kind: mediaSealed, seg: f.mediaSegment, span: f.span})
+	return nil
+}
+
+// fail gives a segment up. What it made durable stays, and leaf X names it.
+func (m *Media) fail(f *mediaFile, cause error) error {
+	if f.told.From < f.told.To {
+		f.took(f.told.From, f.told.To-f.told.From)
+	}
+	if f.pending.From < f.pending.To {
+		m.lost[f.key] = lostPiece{f.id, f.pending}
+	}
+	m.putOff(f.letter, cause)
+	f.sealer.Abandon()
+	m.drop(f, mediaEvent{kind: mediaFailed, seg: f.mediaSegment, cause: cause.Error()})
+	return cause
+}
+
+// drop lets go of a segment and says what became of it.
+func (m *Media) drop(f *mediaFile, e mediaEvent) {
+	delete(m.open, f.key)
+	m.dirty -= f.file.bytes - f.clean
+	_ = f.file.Close() // it was synced, or has failed
+	m.box.post(e)
+	m.box.leave(f.place)
 }

@@ -148,6 +148,11 @@ func (o *osFS) Rename(oldName, newName string) error {
 	return o.root.Rename(oldName, newName)
 }
 
+func (o *osFS) Link(oldName, newName string) error {
+	defer o.forgetTimes(newName)
+	return o.root.Link(oldName, newName)
+}
+
 func (o *osFS) Remove(name string) error {
 	defer o.forgetTimes(name)
 	return o.root.Remove(name)

@@ -161,12 +161,13 @@ func (v *Vault) openFiles() []custody.OpenFile {
 		}
 	}
 	if v.rec != nil {
-		for _, s := range []*stream{v.rec.t, v.rec.x} {
+		for _, s := range []*stream{v.rec.t, v.rec.x, v.rec.a} {
 			if s.cur != nil && s.cur.filled {
 				add(v.rec.id, s.letter, s.cur.number, &s.cur.durable)
 			}
 		}
 	}
+	v.eachMedia(func(s *mediaSegment, d *durable) { add(s.rec.id, s.letter, s.number, d) })
 	slices.SortFunc(files, func(a, b custody.OpenFile) int {
 		return cmp.Or(cmp.Compare(a.Record, b.Record), cmp.Compare(a.Name, b.Name))
 	})

@@ -18,9 +18,10 @@ type record struct {
 	continues RecordID
 	salt      string
 	top       map[string]int64 // by stream, the highest number in the public log
-	t, x      *stream          // telemetry and audit
-	media     map[byte]*mediaStream
-	unsettled bool // no leaf Z may follow
+	t, x, a   *stream          // telemetry, audit, the autopilot's files
+	media     *place           // what Media needs to know
+	left      bool             // by Media
+	unsettled bool             // no leaf Z may follow
 }
 
 // newRecord gives the folder of the next record its number, all of it durable, names it in the
@@ -41,14 +42,17 @@ func (v *Vault) newRecord(kind Kind, continues RecordID) (*record, error) {
 	}
 	v.next++
 	v.spare = nil
-	r := &record{v: v, id: id, to: to, continues: continues, salt: hex.EncodeToString(key.Salt), top: map[string]int64{}, media: map[byte]*mediaStream{}}
-	r.t, r.x = &stream{record: r, letter: 'T'}, &stream{record: r, letter: 'X'}
+	r := &record{v: v, id: id, to: to, continues: continues, salt: hex.EncodeToString(key.Salt), top: map[string]int64{}}
+	r.t, r.x, r.a = &stream{record: r, letter: 'T'}, &stream{record: r, letter: 'X'}, &stream{record: r, letter: 'A'}
 	r.log(key)
 	if err := r.t.open(); err != nil { // the next flush tries again
 		v.event("segment_failed", err.Error())
 	}
 	return r, nil
 }
+
+// recipient returns whom a stream's segments are sealed to.
+func (r *record) recipient(byte) age.Recipient { return r.to }
 
 // log adds leaf K and makes it durable. Where the log cannot be written it waits in memory: that
 // must not keep a flight from being recorded.

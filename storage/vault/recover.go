@@ -197,10 +197,6 @@ func (v *Vault) recoverRecord(id RecordID, st *found, left *leftovers) {
 // recovered lists for leaf R of a record what stands of each segment that no leaf C names, and
 // what is not as the newest checkpoint said, whatever names it.
 func (v *Vault) recovered(id RecordID, all map[string]forms, st *found) []custody.File {
-	newest := map[byte]string{}
-	for key := range all {
-		newest[key[0]] = max(newest[key[0]], key)
-	}
 	files := []custody.File{}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		f, name, line := all[key], key+suffixClosed, st.line(id, key)
@@ -213,9 +209,7 @@ func (v *Vault) recovered(id RecordID, all map[string]forms, st *found) []custod
 			continue // gone is what was signed; a closed form that no leaf names proves nothing
 		case !f.closed:
 			name = key + suffixOpen
-		case st.named(id, key) && (f.open || strings.IndexByte("TX", key[0]) >= 0 || key != newest[key[0]]):
-			// A closed form of telemetry or audit stands alone only where it is named. Media
-			// has no open form: the newest may stand without its leaf.
+		case st.named(id, key):
 			continue
 		}
 		size, sum, err := v.hash(v.path(id.String(), name), math.MaxInt64)

@@ -92,6 +92,7 @@ func (v *Vault) delete(id RecordID) error {
 	if err == nil {
 		err = v.cfg.FS.SyncDir(v.path())
 	}
+	v.confirm.gone(id)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		v.log.log.Gone(id.String())
 	}

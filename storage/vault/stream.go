@@ -10,7 +10,7 @@ import (
 	"holdfast/storage/segment"
 )
 
-// stream is a stream of blocks in a record: telemetry, or audit. It is written in segments that
+// stream is a stream of blocks in a record: telemetry, audit, or the autopilot's files. It is written in segments that
 // are made durable as they grow, and sealed again without padding when they end.
 type stream struct {
 	*record
@@ -29,6 +29,7 @@ type span struct {
 	from, to int64 // time since boot of the first and the last, in microseconds
 	frames   int64
 	blocks   int
+	given    given // in stream A
 }
 
 // add takes the blocks of t behind those of s.
@@ -42,10 +43,11 @@ func (s *span) add(t span) {
 	s.to = max(s.from, t.to)
 	s.frames += t.frames
 	s.blocks += t.blocks
+	s.given.add(t.given)
 }
 
 func spanOf(b *segment.Block) span {
-	return span{b.Meta.BootUsec, b.Meta.BootUsec, int64(b.Meta.Frames), 1}
+	return span{from: b.Meta.BootUsec, to: b.Meta.BootUsec, frames: int64(b.Meta.Frames), blocks: 1}
 }
 
 // openSegment is the segment that is being written. The encoded blocks are kept, in memory that
@@ -119,7 +121,7 @@ func (s *stream) create() error {
 	}
 	s.segments = number
 	file := newHashedFile(f)
-	sealer, err := seal.New(file, s.to)
+	sealer, err := seal.New(file, s.recipient(s.letter))
 	if err != nil {
 		s.undoOpen(f, name)
 		return fmt.Errorf("open segment %s: %w", name, err)
@@ -200,8 +202,11 @@ func (s *stream) rotate() error {
 // due tells whether the open segment is old or large enough to end.
 func (s *stream) due() bool {
 	age := s.v.cfg.Now() - s.cur.started
-	if s.letter == 'X' {
-		return age >= auditAfter || len(s.cur.encoded) >= auditBytes || s.cur.durable.bytes >= auditOpen
+	switch s.letter {
+	case segment.StreamAudit:
+		return age >= sideAfter || len(s.cur.encoded) >= auditBytes || s.cur.durable.bytes >= sideOpen
+	case segment.StreamAutopilot:
+		return age >= sideAfter || len(s.cur.encoded) >= rotateBytes || s.cur.durable.bytes >= sideOpen
 	}
 	return age >= rotateAfter || len(s.cur.encoded) >= rotateBytes
 }
@@ -221,13 +226,17 @@ func (s *stream) hold(b *segment.Block, cause error) error {
 	return errors.Join(cause, err)
 }
 
-func (s *stream) write(b *segment.Block) error {
+func (s *stream) write(b *segment.Block) error { return s.writeGiven(b, given{}) }
+
+// writeGiven is write for a block of PutFile.
+func (s *stream) writeGiven(b *segment.Block, g given) error {
 	from := len(s.cur.encoded)
 	var err error
 	if s.cur.encoded, err = s.v.enc.Append(s.cur.encoded, b); err != nil {
 		return err
 	}
 	of := spanOf(b)
+	of.given = g
 	s.cur.span.add(of)
 	s.cur.waiting.add(of)
 	return s.seal(s.cur.encoded[from:])
@@ -330,6 +339,6 @@ func (s *stream) endSegment() {
 	if err := old.file.Close(); err != nil {
 		s.v.event("segment_failed", err.Error())
 	}
-	s.v.queue(&closeJob{rec: s.record, stream: s.letter, dir: s.v.path(s.id.String()), number: old.number, to: s.to, content: old.encoded,
+	s.v.queue(&closeJob{rec: s.record, stream: s.letter, dir: s.v.path(s.id.String()), number: old.number, to: s.recipient(s.letter), content: old.encoded,
 		durable: old.durable, span: old.span, lost: old.lost})
 }

@@ -44,7 +44,12 @@ type Vault struct {
 	slow     time.Duration // how long a sync takes: the longest lately, fading
 	sync     segment.Sync
 	events   []segment.Event
-	audit    audit
+	audit    side // stream X
+	files    side // stream A
+	confirm  confirming
+	media    *Media
+	// mediaOpen are segments of Media that have a leaf O and are being written.
+	mediaOpen []*mediaSegment
 }
 
 // Open takes the lock of the device's folder in the vault, makes what is missing and brings
@@ -54,7 +59,8 @@ func Open(cfg Config) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{cfg: cfg, enc: enc, firstDue: true}
+	v := &Vault{cfg: cfg, enc: enc, firstDue: true,
+		audit: side{letter: segment.StreamAudit, room: auditRoom}, files: side{letter: segment.StreamAutopilot, room: filesRoom}}
 	if err := v.makeTree(); err != nil {
 		return nil, err
 	}
@@ -256,6 +262,7 @@ func (v *Vault) Begin(kind Kind, continues RecordID) error {
 	}
 	old := v.rec
 	v.rec = rec
+	v.moveMedia(rec)
 	if old != nil {
 		return v.retire(old)
 	}
@@ -312,7 +319,8 @@ func (v *Vault) Step() (more bool) {
 			return true
 		}
 	}
-	if v.auditStep() || v.log.step() || v.stageStep() {
+	v.mediaStep()
+	if v.sideStep(&v.audit) || v.log.step() || v.sideStep(&v.files) || v.stageStep() || v.confirmStep() {
 		return true
 	}
 	i := v.runnable()
@@ -340,12 +348,22 @@ func (v *Vault) stepClose(i int) {
 }
 
 // runnable returns the first clean close that waits neither for its next try nor for the public
-// log; -1: none.
+// log, telemetry's before others: its memory waits for it. -1: none.
 func (v *Vault) runnable() int {
 	now := v.cfg.Now()
-	return slices.IndexFunc(v.closing, func(j *closeJob) bool {
-		return j.retryAt <= now && (j.state != closeSigned || v.log.signed >= j.leaves)
-	})
+	first := -1
+	for i, j := range v.closing {
+		if j.retryAt > now || j.state == closeSigned && v.log.signed < j.leaves {
+			continue
+		}
+		if j.stream == segment.StreamTelemetry {
+			return i
+		}
+		if first < 0 {
+			first = i
+		}
+	}
+	return first
 }
 
 // finish does all the clean-up that waits, each close, and the public log, with one last try.
@@ -362,9 +380,13 @@ func (v *Vault) finish() {
 func (v *Vault) End() error {
 	var err error
 	if old := v.rec; old != nil {
-		v.auditAll()
+		for _, q := range v.sides() {
+			v.sideAll(q)
+		}
 		v.rec = nil
+		v.moveMedia(nil)
 		err = v.retire(old)
+		v.awaitMedia()
 	}
 	v.finish()
 	return err
@@ -378,7 +400,8 @@ func (v *Vault) retire(old *record) error {
 		err = old.t.flush()
 	}
 	old.t.endSegment()
-	old.x.endSegment() // lines that wait go into the next record
+	old.x.endSegment() // what waits goes into the next record
+	old.a.endSegment()
 	v.ending = append(v.ending, old)
 	v.endRecords()
 	return err
@@ -386,8 +409,15 @@ func (v *Vault) retire(old *record) error {
 
 // endRecords adds leaf Z for each record that has ended and whose segments are all named.
 func (v *Vault) endRecords() {
+	for _, r := range v.ending {
+		r.left = v.media == nil || v.media.box.left(r.media)
+	}
+	v.drainMedia() // what it said before it left
 	v.ending = slices.DeleteFunc(v.ending, func(r *record) bool {
 		if slices.ContainsFunc(v.closing, func(j *closeJob) bool { return j.rec == r && j.state < closeSigned && !j.given }) {
+			return false
+		}
+		if !r.left {
 			return false
 		}
 		if !r.unsettled {
@@ -407,7 +437,7 @@ func (v *Vault) Close() error {
 	err := v.End()
 	v.unstage()
 	v.log.close()
-	err = errors.Join(err, v.lock.Close())
+	err = errors.Join(err, v.closeMedia(v.lock))
 	v.lock = nil
 	return err
 }
