@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"filippo.io/age"
+
 	"holdfast/crypto/custody"
 	"holdfast/crypto/seal"
 )
@@ -90,7 +92,7 @@ func (v *Vault) putMedia(stream byte, m *mediaStream, p []byte) error {
 	file.Suffix = suffixClosed
 	closed := dir + "/" + file.String()
 	begin := v.cfg.Now()
-	form, err := v.sealFile(tmp, p)
+	form, err := v.sealFile(tmp, v.rec.recipient(stream), p)
 	if err == nil {
 		err = v.cfg.FS.Rename(tmp, closed)
 	}
@@ -121,13 +123,13 @@ func (v *Vault) undoMedia(stream byte, m *mediaStream, closed string) error {
 }
 
 // sealFile makes a file that holds p, sealed and durable, but not yet its entry in the folder.
-func (v *Vault) sealFile(name string, p []byte) (form durable, err error) {
+func (v *Vault) sealFile(name string, to age.Recipient, p []byte) (form durable, err error) {
 	f, err := v.cfg.FS.Create(name)
 	if err != nil {
 		return form, err
 	}
 	file := newHashedFile(f)
-	s, err := seal.New(file, v.rec.to)
+	s, err := seal.New(file, to)
 	if err == nil {
 		defer s.Abandon()
 		_, err = s.Write(p)

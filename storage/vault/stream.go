@@ -119,7 +119,7 @@ func (s *stream) create() error {
 	}
 	s.segments = number
 	file := newHashedFile(f)
-	sealer, err := seal.New(file, s.to)
+	sealer, err := seal.New(file, s.recipient(s.letter))
 	if err != nil {
 		s.undoOpen(f, name)
 		return fmt.Errorf("open segment %s: %w", name, err)
@@ -330,6 +330,6 @@ func (s *stream) endSegment() {
 	if err := old.file.Close(); err != nil {
 		s.v.event("segment_failed", err.Error())
 	}
-	s.v.queue(&closeJob{rec: s.record, stream: s.letter, dir: s.v.path(s.id.String()), number: old.number, to: s.to, content: old.encoded,
+	s.v.queue(&closeJob{rec: s.record, stream: s.letter, dir: s.v.path(s.id.String()), number: old.number, to: s.recipient(s.letter), content: old.encoded,
 		durable: old.durable, span: old.span, lost: old.lost})
 }
