@@ -1,7 +1,6 @@
 package flight
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -90,53 +89,47 @@ func (k *Keys) count(rec vault.Record, fit func(*unlocked) bool) (rows []Sealed)
 // nothing of it opens: ErrNoKey, open.ErrDamaged, or open.ErrNoIdentity.
 func (o *Opener) Unlock(rec vault.Record) (Keys, error) { return o.unlock(rec, nil) }
 
-// unlock believes leaf K, where it is given, in which key groups there are, and tries its copies
-// before the files: they are signed. Without it the names of files count; where two groups name a
-// stream, the first.
+// unlock believes leaf K, where it is given, in which key groups there are, and opens its copies:
+// they are signed, and a file that is another could open to anything. Without it the files count;
+// where two groups name a stream, the first by name.
 func (o *Opener) unlock(rec vault.Record, leaf *custody.FlightKey) (Keys, error) {
 	k := Keys{}
-	signed := custody.FlightKey{}
-	if leaf != nil {
-		signed = *leaf
-		for _, g := range leaf.Groups {
-			k.groups = append(k.groups, o.wrapped(rec, g.Streams, g.Files, filesOf(rec, g.Streams)))
-		}
-	} else {
+	if leaf == nil {
 		for _, g := range rec.Groups {
-			k.groups = append(k.groups, o.wrapped(rec, g.Streams, nil, g.Keys))
+			k.groups = append(k.groups, o.byFiles(rec, g.Streams, g.Keys))
 		}
+		k.rest = o.byFiles(rec, "", rec.Keys)
+		return k, k.failure()
 	}
-	k.rest = o.wrapped(rec, "", signed.Files, rec.Keys)
+	for _, g := range leaf.Groups {
+		k.groups = append(k.groups, o.byLog(g.Streams, g.Files))
+	}
+	k.rest = o.byLog("", leaf.Files)
 	return k, k.failure()
 }
 
-// filesOf lists the wrapped keys of a group that are in the folder.
-func filesOf(rec vault.Record, streams string) []string {
-	for _, g := range rec.Groups {
-		if g.Streams == streams {
-			return g.Keys
-		}
+// byLog opens one identity of a record by leaf K's copies.
+func (o *Opener) byLog(streams string, files []custody.KeyFile) unlocked {
+	var copies [][]byte
+	for _, f := range files {
+		copies = append(copies, f.Data)
 	}
-	return nil
+	id, err := o.Keys.Flight(copies...)
+	return unlocked{streams, id, err}
 }
 
-// wrapped opens one identity of a record by the copies that the log holds and by its files.
-func (o *Opener) wrapped(rec vault.Record, streams string, signed []custody.KeyFile, names []string) unlocked {
-	var files [][]byte
-	for _, f := range signed {
-		files = append(files, f.Data)
-	}
-	for _, name := range names {
-		data, err := o.readKey(path.Join(rec.Dir, name))
-		if err != nil || slices.ContainsFunc(files, func(f []byte) bool { return bytes.Equal(f, data) }) {
-			continue // a parallel file may still open
-		}
-		files = append(files, data)
-	}
-	if len(files) == 0 && len(names) == 0 {
+// byFiles opens one by the files in the record's folder, each of which is enough.
+func (o *Opener) byFiles(rec vault.Record, streams string, names []string) unlocked {
+	if len(names) == 0 {
 		return unlocked{streams: streams, err: ErrNoKey}
 	}
-	id, err := o.Keys.Flight(files...)
+	var copies [][]byte
+	for _, name := range names {
+		if data, err := o.readKey(path.Join(rec.Dir, name)); err == nil {
+			copies = append(copies, data)
+		}
+	}
+	id, err := o.Keys.Flight(copies...)
 	return unlocked{streams, id, err}
 }
 
