@@ -32,7 +32,10 @@ type Options struct {
 	Version string
 	// KeyCommand runs FlightKeyChild in a process of its own.
 	KeyCommand []string
-	Log        *slog.Logger
+	// KeyGroups are streams that have recipients of their own; nil: all are sealed to those of
+	// the configuration.
+	KeyGroups []KeyGroup
+	Log       *slog.Logger
 }
 
 // lockWait is how long a start waits for the vault's lock: a recorder that was killed a moment
@@ -56,8 +59,11 @@ func Record(ctx context.Context, o Options) error {
 		return err
 	}
 	notes = append(notes, lockMemory()...)
-	newKey := ahead(keyMaker(o.KeyCommand, rs))
-	v, err := openVault(cfg, o, notes, newKey)
+	makeKey, err := keyMaker(o.KeyCommand, rs, o.KeyGroups)
+	if err != nil {
+		return err
+	}
+	v, err := openVault(cfg, o, notes, ahead(makeKey))
 	if err != nil {
 		return err
 	}

@@ -25,13 +25,17 @@ const FlightKeyCommand = "flight-key"
 const (
 	// keyTimeout is how long the child may take; it needs some milliseconds on a Pi.
 	keyTimeout = 10 * time.Second
-	// keyAnswerMost bounds what is read from the child.
+	// keyAnswerMost bounds what is read from the child, in bytes: four recipients.txt at their limits.
 	keyAnswerMost = 1 << 20
 )
 
-// FlightKeyChild is the process that makes one flight identity: it reads recipients, writes
-// the public half and the wrapped secret half, and ends. The secret half has never been in the
-// recorder's memory, and the memory it was in ends with this process.
+// KeyGroup is a set of streams of each record that are sealed to recipients of their own.
+type KeyGroup = keys.Group
+
+// FlightKeyChild is the process that makes the identities of one flight, its own and that of each
+// key group: it reads recipients, writes the public halves and the wrapped secret halves, and
+// ends. The secret halves have never been in the recorder's memory, and the memory they were in
+// ends with this process.
 func FlightKeyChild(in io.Reader, out io.Writer) error {
 	// No swap, no core dump, no debugger. Where memory cannot be locked (a limit in bench mode)
 	// the key is still made: the process lives for a millisecond.
@@ -41,11 +45,11 @@ func FlightKeyChild(in io.Reader, out io.Writer) error {
 	if err := confine.KeyChild(); err != nil {
 		return err
 	}
-	rs, err := keys.ParseRecipients(in)
+	rs, groups, err := keys.ParseRequest(in)
 	if err != nil {
 		return err
 	}
-	k, err := keys.NewFlightKey(rs)
+	k, err := keys.NewFlightKey(rs, groups...)
 	if err != nil {
 		return err
 	}
@@ -57,14 +61,20 @@ func FlightKeyChild(in io.Reader, out io.Writer) error {
 	return err
 }
 
-// keyMaker returns the vault's source of flight identities: command, run once for each.
-func keyMaker(command []string, rs *keys.Recipients) func() (*vault.FlightKey, error) {
-	text := strings.Join(rs.Strings(), "\n") + "\n"
+// keyMaker returns the vault's source of flight identities: command, run once for each record.
+// Streams that are in none of groups, which may be nil, are sealed to rs. Errors are those of
+// keys.SortGroups.
+func keyMaker(command []string, rs *keys.Recipients, groups []KeyGroup) (func() (*vault.FlightKey, error), error) {
+	groups, err := keys.SortGroups(groups)
+	if err != nil {
+		return nil, fmt.Errorf("recipients: %w", err)
+	}
+	text := keys.MarshalRequest(rs, groups)
 	return func() (*vault.FlightKey, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), keyTimeout)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-		cmd.Stdin = strings.NewReader(text)
+		cmd.Stdin = bytes.NewReader(text)
 		var out, errs limited
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		if err := cmd.Run(); err != nil {
@@ -72,22 +82,36 @@ func keyMaker(command []string, rs *keys.Recipients) func() (*vault.FlightKey, e
 		}
 		k, err := parseKey(out.Bytes())
 		if err == nil {
-			err = addFingerprints(k, rs)
+			err = addFingerprints(k, rs, groups)
 		}
 		return k, err
-	}
+	}, nil
 }
 
-// addFingerprints says whose keys k was sealed to, with a salt of its own.
-func addFingerprints(k *vault.FlightKey, rs *keys.Recipients) error {
+// addFingerprints says whose keys k was sealed to, with a salt of its own that all groups share.
+func addFingerprints(k *vault.FlightKey, rs *keys.Recipients, groups []KeyGroup) error {
+	if len(k.Groups) != len(groups) {
+		return fmt.Errorf("flight key process: %d key groups, and %d were asked for", len(k.Groups), len(groups))
+	}
 	k.Salt = make([]byte, custody.SaltSize)
 	if _, err := rand.Read(k.Salt); err != nil {
 		return fmt.Errorf("salt of the flight key: %w", err)
 	}
-	for _, line := range rs.Strings() {
-		k.Recipients = append(k.Recipients, custody.Fingerprint(k.Salt, line))
+	k.Recipients = fingerprints(k.Salt, rs)
+	for i, g := range groups {
+		if k.Groups[i].Streams != g.Streams {
+			return fmt.Errorf("flight key process: key group %s, and %s was asked for", k.Groups[i].Streams, g.Streams)
+		}
+		k.Groups[i].Recipients = fingerprints(k.Salt, g.Recipients)
 	}
 	return nil
+}
+
+func fingerprints(salt []byte, rs *keys.Recipients) (all []string) {
+	for _, line := range rs.Strings() {
+		all = append(all, custody.Fingerprint(salt, line))
+	}
+	return all
 }
 
 func parseKey(answer []byte) (*vault.FlightKey, error) {
@@ -95,11 +119,18 @@ func parseKey(answer []byte) (*vault.FlightKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("flight key process: %w", err)
 	}
-	out := &vault.FlightKey{Public: k.Public}
-	for _, f := range k.Files {
-		out.Files = append(out.Files, vault.KeyFile{Name: f.Name, Data: f.Data})
+	out := &vault.FlightKey{Public: k.Public, Files: wrappedFiles(k.Files)}
+	for _, g := range k.Groups {
+		out.Groups = append(out.Groups, vault.KeyGroup{Streams: g.Streams, Public: g.Public, Files: wrappedFiles(g.Files)})
 	}
 	return out, nil
+}
+
+func wrappedFiles(files []keys.WrappedFile) (all []vault.KeyFile) {
+	for _, f := range files {
+		all = append(all, vault.KeyFile{Name: f.Name, Data: f.Data})
+	}
+	return all
 }
 
 // ahead runs f at once and gives its answer to the first call; later calls run f again.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"text/tabwriter"
@@ -26,7 +27,9 @@ type listed struct {
 	Start   string                  `json:"start_utc,omitempty"`
 	End     string                  `json:"end_utc,omitempty"`
 	Clock   string                  `json:"clock,omitempty"`
-	Locked  bool                    `json:"no_identity,omitempty"` // none of the identities given opens it
+	Locked  bool                    `json:"no_identity,omitempty"` // none of the identities given opens anything in it
+	// SealedToOthers are streams that none of the identities given opens, where one opens others.
+	SealedToOthers []flight.Sealed `json:"sealed_to_others,omitempty"`
 }
 
 type listedStream struct {
@@ -39,11 +42,12 @@ func listCommand() *cobra.Command {
 		Use:   "list DIR",
 		Short: "List the records of a vault, a device's folder or an archive",
 		Long: `list shows the records in DIR: id, kind, state, streams and bytes. When they were flown is
-sealed: it is shown only with an identity that opens them (-i). It reads the names of files, and
+sealed: it is shown only with an identity that opens their telemetry (-i). Where streams have
+recipients of their own, -i also tells which are sealed to others. It reads the names of files, and
 of the log only which records were deleted or never begun; it proves nothing: see verify.
 
 Exit status: 0 all records are whole, 3 one is cut or damaged, 4 one is missing, 5 no identity
-given fits any record, 6 no record there, 1 DIR is not a vault.`,
+given opens a stream of any record, 6 no record there, 1 DIR is not a vault.`,
 		Args: cobra.ExactArgs(1),
 	}
 	identities := cmd.Flags().StringArrayP("identity", "i", nil, "identity `FILE`, to show times (may be repeated)")
@@ -116,15 +120,19 @@ func (row *listed) peek(opener *flight.Opener, r vault.Record) bool {
 		row.Locked = errors.Is(err, open.ErrNoIdentity)
 		return false
 	}
-	row.Start, row.End, row.Clock = t.Start, t.End, t.Clock.Source
+	row.Start, row.End, row.Clock, row.SealedToOthers = t.Start, t.End, t.Clock.Source, t.SealedToOthers
 	return true
 }
 
 func printList(cmd *cobra.Command, rows []listed, times bool) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	others := slices.ContainsFunc(rows, func(r listed) bool { return len(r.SealedToOthers) > 0 })
 	head := "DEVICE\tID\tKIND\tSTATE\tSTREAMS\tBYTES"
 	if times {
 		head += "\tSTART\tEND\tCLOCK"
+	}
+	if others {
+		head += "\tSEALED TO OTHERS"
 	}
 	fmt.Fprintln(w, head)
 	for _, r := range rows {
@@ -132,9 +140,20 @@ func printList(cmd *cobra.Command, rows []listed, times bool) error {
 		if times {
 			fmt.Fprintf(w, "\t%s\t%s\t%s", r.Start, r.End, r.Clock)
 		}
+		if others {
+			fmt.Fprintf(w, "\t%s", r.others())
+		}
 		fmt.Fprintln(w)
 	}
 	return w.Flush()
+}
+
+// others writes the letters of the streams that are sealed to others.
+func (row *listed) others() (letters string) {
+	for _, g := range row.SealedToOthers {
+		letters += g.Streams
+	}
+	return letters
 }
 
 // streams writes "T12 V3": the letter of each stream and its number of segments.

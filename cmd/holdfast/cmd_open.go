@@ -35,8 +35,12 @@ What is tampered, unsigned or otherwise not proven goes below <record>/unverifie
 same names. OUT must be absent or empty; it is made readable for its owner only, because it is no
 longer sealed. Against a key or head that was noted before, use holdfast verify.
 
-Exit status: 0 done, 3 a record is cut or damaged, 4 one is tampered, missing or unsigned, 5 no
-identity given fits, 6 no such record, 1 error.`,
+Streams of a record may have recipients of their own. open writes what the identities given open;
+what is sealed to others is counted (sealed_to_others in flight.json and with --json), is not
+damage, and leaves telemetry.tlog empty where it is the telemetry.
+
+Exit status: 0 done, 3 a record is cut or damaged, 4 one is tampered, missing or unsigned, 5 of a
+record no identity given opens anything, 6 no such record, 1 error.`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
@@ -63,6 +67,8 @@ type openedRecord struct {
 	NoiseBytes int64       `json:"noise_bytes"`
 	Folder     string      `json:"folder"`
 	Error      string      `json:"error,omitempty"`
+
+	SealedToOthers []flight.Sealed `json:"sealed_to_others,omitempty"`
 }
 
 func runOpen(cmd *cobra.Command, dir string, o openOptions) error {
@@ -198,6 +204,7 @@ func openOne(opener *flight.Opener, d vault.Device, r vault.Record, out string) 
 		return row, fmt.Errorf("open %s: %w", row.ID, err)
 	}
 	row.State, row.Frames, row.NoiseBytes, row.Folder = s.State, s.Frames, s.Noise.Bytes, flight.Folder(out, d, r)
+	row.SealedToOthers = s.SealedToOthers
 	return row, nil
 }
 
@@ -233,6 +240,11 @@ func printOpened(cmd *cobra.Command, rows []openedRecord, c *checked, asJSON boo
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for _, r := range rows {
+		for _, g := range r.SealedToOthers {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s sealed to others: %d segments, %d bytes\n", r.ID, g.Streams, g.Segments, g.Bytes)
+		}
 	}
 	for _, r := range c.reports {
 		fmt.Fprintf(cmd.OutOrStdout(), "verification of %s: %s; %s\n", r.Device, r.State, r.Identity)

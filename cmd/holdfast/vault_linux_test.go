@@ -20,29 +20,36 @@ import (
 
 func init() { programs["makevault"] = makeVault }
 
-// makeVault records as a board would: makevault [-cut] [-key FILE] DIR RECIPIENT. DIR gets two
-// flights of two segments; with -cut the second is never closed. The device's id is printed.
-// A second call with the same -key goes on in the same vault.
+// makeVault records as a board would: makevault [-cut] [-key FILE] [-video RECIPIENT] DIR RECIPIENT.
+// DIR gets two flights of two segments; with -cut the second is never closed. The device's id is
+// printed. A second call with the same -key goes on in the same vault. With -video each flight has a
+// segment of video, too, in a key group of its own.
 func makeVault() {
 	cut := flag.Bool("cut", false, "do not close the last record")
 	key := flag.String("key", "", "file of the device key, made where it is not there")
+	video := flag.String("video", "", "recipient of a key group of video")
 	flag.Parse()
-	if err := record(flag.Arg(0), flag.Arg(1), *key, *cut); err != nil {
+	if err := record(flag.Arg(0), flag.Arg(1), *video, *key, *cut); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func record(dir, recipient, key string, cut bool) error {
+func record(dir, recipient, video, key string, cut bool) error {
 	device, err := deviceKey(key)
 	if err != nil {
 		return err
 	}
-	v, clock, err := openVault(dir, recipient, device)
+	v, clock, err := openVault(dir, recipient, video, device)
 	if err != nil {
 		return err
 	}
 	fmt.Println(device.ID())
+	fsys, err := vault.NewOSFS(dir)
+	if err != nil {
+		return err
+	}
+	media := v.NewMedia(fsys, nil)
 	for n := range 2 {
 		if err := v.Begin(vault.Flight, vault.RecordID{}); err != nil {
 			return err
@@ -50,6 +57,13 @@ func record(dir, recipient, key string, cut bool) error {
 		for range 2 {
 			*clock += 11 * time.Second // the next block rotates
 			if err := appendFrames(v, *clock); err != nil {
+				return err
+			}
+		}
+		if video != "" {
+			b := &segment.Block{Data: make([]byte, 1000), Stored: true, Meta: segment.Meta{File: &segment.File{ID: 1, Kind: segment.KindVideo,
+				Source: "front", Format: "ts", Size: 1000, End: true}}}
+			if err := media.Append('V', b); err != nil {
 				return err
 			}
 		}
@@ -73,7 +87,7 @@ func deviceKey(path string) (*keys.DeviceKey, error) {
 	return k, err
 }
 
-func openVault(dir, recipient string, device *keys.DeviceKey) (*vault.Vault, *time.Duration, error) {
+func openVault(dir, recipient, video string, device *keys.DeviceKey) (*vault.Vault, *time.Duration, error) {
 	rs, err1 := keys.ParseRecipients(strings.NewReader(recipient))
 	signer, err2 := device.Signer()
 	err3 := os.MkdirAll(dir, 0o700)
@@ -87,15 +101,32 @@ func openVault(dir, recipient string, device *keys.DeviceKey) (*vault.Vault, *ti
 		Now:        func() time.Duration { *clock += time.Microsecond; return *clock },
 		FlushArmed: 200 * time.Millisecond, FlushIdle: 900 * time.Millisecond, WhenFull: "stop", Record: "always",
 		Header: segment.Header{Lock: "bench", Grade: "none", Links: []segment.Link{{Name: "fc"}}},
-		NewKey: func() (*vault.FlightKey, error) {
-			k, err := keys.NewFlightKey(rs)
-			if err != nil {
-				return nil, err
-			}
-			return &vault.FlightKey{Public: k.Public, Recipients: []string{custody.Fingerprint(make([]byte, custody.SaltSize), rs.Strings()[0])}, Salt: make([]byte, custody.SaltSize),
-				Files: []vault.KeyFile{{Name: k.Files[0].Name, Data: k.Files[0].Data}}}, nil
-		}})
+		NewKey: func() (*vault.FlightKey, error) { return newKey(rs, video) }})
 	return v, clock, err
+}
+
+// newKey makes the identity of a record, and that of its video where that has a recipient.
+func newKey(rs *keys.Recipients, video string) (*vault.FlightKey, error) {
+	var groups []keys.Group
+	if video != "" {
+		to, err := keys.ParseRecipients(strings.NewReader(video))
+		if err != nil {
+			return nil, err
+		}
+		groups = []keys.Group{{Streams: "V", Recipients: to}}
+	}
+	k, err := keys.NewFlightKey(rs, groups...)
+	if err != nil {
+		return nil, err
+	}
+	salt := make([]byte, custody.SaltSize)
+	out := &vault.FlightKey{Public: k.Public, Recipients: []string{custody.Fingerprint(salt, rs.Strings()[0])}, Salt: salt,
+		Files: []vault.KeyFile{{Name: k.Files[0].Name, Data: k.Files[0].Data}}}
+	for _, g := range k.Groups {
+		out.Groups = append(out.Groups, vault.KeyGroup{Streams: g.Streams, Public: g.Public, Recipients: []string{custody.Fingerprint(salt, video)},
+			Files: []vault.KeyFile{{Name: g.Files[0].Name, Data: g.Files[0].Data}}})
+	}
+	return out, nil
 }
 
 // appendFrames makes a block of 20 frames durable.

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"strings"
+
+	"holdfast/crypto/keys"
 )
 
 // The checks here are of one leaf by itself; how leaves follow each other is Verify's.
@@ -21,6 +23,7 @@ var (
 	errWord      = errors.New("a word that is not of the format")
 	errEmpty     = errors.New("a list that must not be empty, or is null")
 	errUnordered = errors.New("a list that is not in order")
+	errGroup     = errors.New("key groups that are none, not in order, or share a stream")
 )
 
 // Fields of several bodies, each with the error that a wrong one gives.
@@ -97,7 +100,8 @@ func IsSegmentFile(name string) (segment string, closed, ok bool) {
 	return "", false, false
 }
 
-// IsKeyFile tells flight.key.age, flight.key.2.age and on to 99.
+// IsKeyFile tells flight.key.age, flight.key.2.age and on to 99. Files of key groups are told by
+// keys.SplitGroup before.
 func IsKeyFile(name string) bool {
 	if name == "flight.key.age" {
 		return true
@@ -148,16 +152,35 @@ func (f *File) check() error {
 
 func (e *FlightKey) check() error {
 	err := errors.Join(numbers(e.T, e.Policy.FlushArmedUsec, e.Policy.FlushIdleUsec), when(IsRecord(e.Record), errName),
-		when(len(e.Files) > 0 && len(e.Recipients) > 0, errEmpty), when(strings.HasPrefix(e.Pub, "age1"), errWord),
-		oneOf(e.Policy.Record, "always", "armed"), oneOf(e.Policy.WhenFull, "stop", "oldest"))
-	for i, f := range e.Files {
-		err = errors.Join(err, when(IsKeyFile(f.Name), errName), when(len(f.Data) > 0, errEmpty),
-			when(i == 0 || keyBefore(e.Files[i-1].Name, f.Name), errUnordered))
+		oneOf(e.Policy.Record, "always", "armed"), oneOf(e.Policy.WhenFull, "stop", "oldest"),
+		checkKeys("", e.Files, e.Pub, e.Recipients))
+	names := make([]string, len(e.Groups))
+	for i, g := range e.Groups {
+		names[i] = g.Streams
+		err = errors.Join(err, checkKeys(g.Streams, g.Files, g.Pub, g.Recipients))
 	}
-	for _, r := range e.Recipients {
+	return errors.Join(err, when(keys.CheckNames(names...) == nil, errGroup))
+}
+
+// checkKeys checks what leaf K says of one identity of a record.
+func checkKeys(group string, files []KeyFile, pub string, recipients []string) error {
+	err := errors.Join(when(len(files) > 0 && len(recipients) > 0, errEmpty), when(strings.HasPrefix(pub, "age1"), errWord))
+	for i, f := range files {
+		of, base := keys.SplitGroup(f.Name)
+		err = errors.Join(err, when(of == group && IsKeyFile(base), errName), when(len(f.Data) > 0, errEmpty),
+			when(i == 0 || keyBefore(files[i-1].Name, f.Name), errUnordered))
+	}
+	for _, r := range recipients {
 		err = errors.Join(err, when(isNumber128(r), errKey))
 	}
 	return err
+}
+
+// isKeyName tells the files of a record's identities that leaf K names: wrapped keys, and the
+// recipients of groups. flight.pub is there in any case.
+func isKeyName(name string) bool {
+	group, base := keys.SplitGroup(name)
+	return IsKeyFile(base) || group != "" && base == flightPub
 }
 
 // keyBefore sorts flight.key.age before flight.key.2.age before flight.key.10.age.

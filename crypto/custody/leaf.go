@@ -111,7 +111,15 @@ type Recovered struct {
 // KeyFile is one wrapped copy of a flight's identity.
 type KeyFile struct {
 	Data []byte `json:"data"`
-	Name string `json:"name"` // flight.key.age
+	Name string `json:"name"` // flight.key.age; of a group flight.V.key.age
+}
+
+// KeyGroup is a set of streams of a record that are sealed to an identity of their own.
+type KeyGroup struct {
+	Files      []KeyFile `json:"files"`
+	Pub        string    `json:"pub"`
+	Recipients []string  `json:"recipients"` // Fingerprint of each
+	Streams    string    `json:"streams"`    // keys.IsGroup
 }
 
 // Policy is what the recorder was told, as far as it says nothing about place, time or people.
@@ -124,12 +132,14 @@ type Policy struct {
 
 // FlightKey begins a record.
 type FlightKey struct {
-	Files      []KeyFile `json:"files"`
-	Policy     Policy    `json:"policy"`
-	Pub        string    `json:"pub"`
-	Recipients []string  `json:"recipients"` // Fingerprint of each
-	Record     string    `json:"record"`
-	T          int64     `json:"t"`
+	Files []KeyFile `json:"files"`
+	// Groups, by Streams, each stream in one at most. Empty where all is sealed to Pub.
+	Groups     []KeyGroup `json:"groups,omitempty"`
+	Policy     Policy     `json:"policy"`
+	Pub        string     `json:"pub"`
+	Recipients []string   `json:"recipients"` // Fingerprint of each
+	Record     string     `json:"record"`
+	T          int64      `json:"t"`
 }
 
 // Opened says that a segment was begun.

@@ -20,6 +20,18 @@ var (
 	b64of64 = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 64))
 )
 
+// aGroup is one key group of a leaf K, of photos and video; twoGroups is all of them.
+const (
+	aGroup    = `{"files":[{"data":"YQ==","name":"flight.PV.key.age"},{"data":"YWI=","name":"flight.PV.key.2.age"}],"pub":"age1pq1w","recipients":["ffeeddccbbaa99887766554433221100"],"streams":"PV"}`
+	logGroup  = `{"files":[{"data":"YQ==","name":"flight.A.key.age"}],"pub":"age1pq1e","recipients":["ffeeddccbbaa99887766554433221100"],"streams":"A"}`
+	twoGroups = `[` + logGroup + `,` + aGroup + `]`
+)
+
+// withGroups puts key groups where they belong in a leaf K; changes are pairs of old and new.
+func withGroups(groups string, changes ...string) string {
+	return `"groups":` + strings.NewReplacer(changes...).Replace(groups) + `,"policy"`
+}
+
 // goodBodies holds one body of each kind and form, as it must stand in a leaf.
 var goodBodies = []struct {
 	kind custody.Kind
@@ -33,6 +45,7 @@ var goodBodies = []struct {
 	{'R', `{"files":[{"name":"T000001.age","sha256":"` + b64of32 + `","size":5},{"name":"T000002.open.age","sha256":"` + b64of32 + `","size":0}],"record":"F00000042","t":18}`},
 	{'R', `{"files":[{"name":"T000002.open.age","sha256":"` + b64of32 + `","signed_sha256":"` + b64of32 + `","signed_size":70000,"size":0}],"record":"F00000042","t":18}`},
 	{'K', `{"files":[{"data":"YQ==","name":"flight.key.age"},{"data":"YWI=","name":"flight.key.2.age"},{"data":"YWJj","name":"flight.key.10.age"}],"policy":{"flush_armed_usec":200000,"flush_idle_usec":900000,"record":"always","when_full":"oldest"},"pub":"age1pq1q","recipients":["00112233445566778899aabbccddeeff"],"record":"F00000042","t":19}`},
+	{'K', `{"files":[{"data":"YQ==","name":"flight.key.age"}],"groups":` + twoGroups + `,"policy":{"flush_armed_usec":200000,"flush_idle_usec":900000,"record":"always","when_full":"oldest"},"pub":"age1pq1q","recipients":["00112233445566778899aabbccddeeff"],"record":"F00000042","t":19}`},
 	{'O', `{"record":"F00000042","segment":"T000001","t":20}`},
 	{'C', `{"frames":9,"from":1,"record":"F00000042","segment":"V999999","sha256":"` + b64of32 + `","size":70000,"t":21,"to":2}`},
 	{'X', `{"record":"F00000042","t":22,"why":"deleted"}`},
@@ -187,6 +200,26 @@ var badBodies = []struct {
 	{"policy record", 'K', `always`, `never`},
 	{"policy when_full", 'K', `oldest`, `newest`},
 	{"policy negative", 'K', `200000`, `-200000`},
+
+	{"groups null", 'K', `"policy"`, withGroups(`null`)},
+	{"groups that are none", 'K', `"policy"`, withGroups(`[]`)},
+	{"groups an object", 'K', `"policy"`, withGroups(`{}`)},
+	{"groups not in order", 'K', `"policy"`, withGroups(`[` + aGroup + `,` + logGroup + `]`)},
+	{"a group twice", 'K', `"policy"`, withGroups(`[` + aGroup + `,` + aGroup + `]`)},
+	{"groups before files", 'K', `{"files"`, `{"groups":` + twoGroups + `,"files"`},
+	{"a stream in two groups", 'K', `"policy"`, withGroups(`[`+logGroup+`,`+aGroup+`]`, `"PV"`, `"AV"`, `.PV.`, `.AV.`)},
+	{"a group of telemetry", 'K', `"policy"`, withGroups(`[`+logGroup+`]`, `"A"`, `"T"`, `.A.`, `.T.`)},
+	{"a group of no stream", 'K', `"policy"`, withGroups(`[`+logGroup+`]`, `"A"`, `""`, `.A.`, `.`)},
+	{"streams of a group not in order", 'K', `"policy"`, withGroups(`[`+aGroup+`]`, `"PV"`, `"VP"`, `.PV.`, `.VP.`)},
+	{"a file of the flight in a group", 'K', `"policy"`, withGroups(`[`+logGroup+`]`, `.A.`, `.`)},
+	{"a file of another group", 'K', `"policy"`, withGroups(`[`+logGroup+`]`, `.A.`, `.V.`)},
+	{"a file of a group in the flight", 'K', `"name":"flight.key.2.age"`, `"name":"flight.V.key.2.age"`},
+	{"files of a group not in order", 'K', `"policy"`, withGroups(`[`+aGroup+`]`, `PV.key.age`, `PV.key.3.age`)},
+	{"a group without files", 'K', `"policy"`, withGroups(`[`+logGroup+`]`, `{"data":"YQ==","name":"flight.A.key.age"}`, ``)},
+	{"a group without recipients", 'K', `"policy"`, withGroups(`[`+logGroup+`]`, `"ffeeddccbbaa99887766554433221100"`, ``)},
+	{"a group whose pub is none", 'K', `"policy"`, withGroups(`[`+logGroup+`]`, `age1pq1e`, `age`)},
+	{"a group with a key more", 'K', `"policy"`, withGroups(`[`+logGroup+`]`, `"streams"`, `"salt":1,"streams"`)},
+	{"keys of a group not in order", 'K', `"policy"`, withGroups(`[`+logGroup+`]`, `{"files"`, `{"streams":"A","files"`, `,"streams":"A"`, ``)},
 
 	{"segment 0", 'O', `T000001`, `T000000`},
 	{"segment with a letter unknown", 'O', `T000001`, `Q000001`},

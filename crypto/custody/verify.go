@@ -86,6 +86,7 @@ const (
 	logDir    = "LOG"
 	logFile   = "LOG/log.bin"
 	devicePub = "LOG/device.pub"
+	flightPub = "flight.pub"
 	readme    = "README.txt"
 )
 

@@ -164,15 +164,37 @@ func (b *built) begin(kind byte) string {
 	return r
 }
 
-func (b *built) keyLeaf(r string) {
+// keyLeaf makes the keys of a record and its leaf K, with key groups of these names.
+func (b *built) keyLeaf(r string, groups ...string) {
 	b.t.Helper()
 	wrapped, pub := b.bytes(300), fmt.Sprintf("age1pq1%x", b.bytes(20))
 	b.put(r+"/flight.key.age", wrapped)
 	b.put(r+"/flight.pub", []byte(pub+"\n"))
-	b.leaf(&custody.FlightKey{Record: r, Files: []custody.KeyFile{{Name: "flight.key.age", Data: wrapped}}, Pub: pub, T: b.tick(1000),
-		Policy: custody.Policy{FlushArmedUsec: 200_000, FlushIdleUsec: 900_000, Record: "always", WhenFull: "stop"}, Recipients: []string{strings.Repeat("ab", 16)}})
+	k := &custody.FlightKey{Record: r, Files: []custody.KeyFile{{Name: "flight.key.age", Data: wrapped}}, Pub: pub, T: b.tick(1000),
+		Policy: custody.Policy{FlushArmedUsec: 200_000, FlushIdleUsec: 900_000, Record: "always", WhenFull: "stop"}, Recipients: []string{strings.Repeat("ab", 16)}}
+	for _, name := range groups {
+		g := custody.KeyGroup{Streams: name, Pub: fmt.Sprintf("age1pq1%x", b.bytes(20)), Recipients: []string{strings.Repeat("cd", 16)}}
+		for _, f := range []string{"flight." + name + ".key.age", "flight." + name + ".key.2.age"} {
+			g.Files = append(g.Files, custody.KeyFile{Name: f, Data: b.bytes(300)})
+			b.put(r+"/"+f, slices.Clone(g.Files[len(g.Files)-1].Data))
+		}
+		b.put(r+"/flight."+name+".pub", []byte(g.Pub+"\n"))
+		k.Groups = append(k.Groups, g)
+	}
+	b.leaf(k)
 	b.next++
 	b.live = append(b.live, r)
+}
+
+// grouped writes a whole record with key groups.
+func (b *built) grouped(groups ...string) string {
+	b.t.Helper()
+	r := fmt.Sprintf("F%08d", b.next)
+	b.keyLeaf(r, groups...)
+	b.close(r, b.segment(r, 70_000))
+	b.end(r)
+	b.checkpoint()
+	return r
 }
 
 // segment begins a segment with n durable bytes: file and leaf O.

@@ -18,6 +18,7 @@ func quiet(t testing.TB) *built {
 	b.record('G', 1)
 	b.tick(anEpoch)
 	b.record('F', 2)
+	b.grouped("V")
 	b.lost("deleted", "G00000001", "")
 	b.drop("G00000001")
 	b.deleting = []string{"G00000001"}

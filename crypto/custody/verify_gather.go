@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"holdfast/crypto/keys"
 )
 
 // held is what the second pass keeps of a record until its end has come.
@@ -132,25 +134,35 @@ func (g *gathering) begin(e *FlightKey, leaf, offset int64, hash tlog.Hash) {
 	}
 }
 
-// keyFiles compares the wrapped flight keys and flight.pub with leaf K, while it is at hand (V14).
+// keyFiles compares the wrapped keys and the recipients of a record's identities with leaf K,
+// while it is at hand (V14).
 func (v *verifier) keyFiles(r *held, k *FlightKey) {
 	named := map[string]bool{}
-	for _, f := range k.Files {
-		named[f.Name] = true
-		v.sameAs(r, f.Name, maxKeyFile, func(data []byte) bool { return string(data) == string(f.Data) })
+	v.identityFiles(r, "", k.Files, k.Pub, named)
+	for _, g := range k.Groups {
+		v.identityFiles(r, g.Streams, g.Files, g.Pub, named)
 	}
 	entries, _ := fs.ReadDir(v.fsys, k.Record)
 	for _, e := range entries {
-		if IsKeyFile(e.Name()) && !named[e.Name()] {
+		if isKeyName(e.Name()) && !named[e.Name()] {
 			r.rep.add(tampered("V14", k.Record+"/"+e.Name(), e.Name()+" is not named by leaf K"))
 		}
 	}
-	want := k.Pub + "\n"
+}
+
+// identityFiles compares the files of one identity, and notes their names.
+func (v *verifier) identityFiles(r *held, group string, files []KeyFile, pub string, named map[string]bool) {
+	for _, f := range files {
+		named[f.Name] = true
+		v.sameAs(r, f.Name, maxKeyFile, func(data []byte) bool { return string(data) == string(f.Data) })
+	}
+	name, want := keys.JoinGroup(group, flightPub), pub+"\n"
+	named[name] = true
 	unsure := r.bits&numberEnded == 0 // it is synced later than leaf K
-	if _, err := fs.Lstat(v.fsys, k.Record+"/flight.pub"); unsure && errors.Is(err, fs.ErrNotExist) {
+	if _, err := fs.Lstat(v.fsys, r.rep.Record+"/"+name); unsure && errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	v.sameAs(r, "flight.pub", maxSmall, func(data []byte) bool {
+	v.sameAs(r, name, maxSmall, func(data []byte) bool {
 		return string(data) == want || unsure && isBeginning(data, want)
 	})
 }

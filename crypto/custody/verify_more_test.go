@@ -301,6 +301,29 @@ func TestKeyFiles(t *testing.T) {
 	}
 }
 
+// TestGroupsVerify: a record with key groups is as clean as one without, and so is one that a cut
+// ended while their recipients were being written.
+func TestGroupsVerify(t *testing.T) {
+	b := build(t)
+	b.start()
+	b.grouped("A", "PV")
+	b.put("F00000001/flight.VP.key.age", []byte("a name that is not of the format"))
+	if r := b.verify(); r.State != custody.VerdictClean || len(r.Records[0].Findings) > 0 {
+		t.Errorf("%s: %+v", r.State, r.Records[0].Findings)
+	}
+	b.keyLeaf("F00000002", "V")
+	delete(b.files, "F00000002/flight.V.pub")
+	b.checkpoint()
+	r := b.verify()
+	if r.State != custody.VerdictCut || len(r.Records[1].Findings) > 0 {
+		t.Errorf("cut: %s: %+v", r.State, r.Records[1].Findings)
+	}
+	k, err := custody.KeyLeaf(b.files, r.Records[0])
+	if err != nil || len(k.Groups) != 2 || k.Groups[1].Streams != "PV" {
+		t.Errorf("leaf K: %+v, %v", k, err)
+	}
+}
+
 // brokenFS fails where it is told to.
 type brokenFS struct {
 	fstest.MapFS

@@ -161,9 +161,19 @@ func (s *SegmentReport) fault(state Verdict, rule string, claims []claim, why st
 	}
 }
 
-// KeyFiles returns leaf K's copies of the wrapped flight keys of r, from the folder that was
-// verified. An error means that there are none, or that the log has changed since.
+// KeyFiles returns leaf K's copies of the wrapped flight keys of r, without those of groups, from
+// the folder that was verified. Errors are those of KeyLeaf.
 func KeyFiles(fsys fs.FS, r *RecordReport) ([]KeyFile, error) {
+	k, err := KeyLeaf(fsys, r)
+	if err != nil {
+		return nil, err
+	}
+	return k.Files, nil
+}
+
+// KeyLeaf returns leaf K of r from the folder that was verified. An error means that there is
+// none, or that the log has changed since.
+func KeyLeaf(fsys fs.FS, r *RecordReport) (*FlightKey, error) {
 	if r.keyAt < 0 {
 		return nil, fmt.Errorf("%s: %w", r.Record, fs.ErrNotExist)
 	}
@@ -187,7 +197,7 @@ func KeyFiles(fsys fs.FS, r *RecordReport) ([]KeyFile, error) {
 	if !ok || l.Hash() != r.key {
 		return nil, fmt.Errorf("%w: log.bin has changed", ErrLeaf)
 	}
-	return k.Files, nil
+	return k, nil
 }
 
 func skip(f fs.File, n int64) error {

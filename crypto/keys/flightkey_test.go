@@ -197,7 +197,7 @@ func TestParseFlightKeyErrors(t *testing.T) {
 		"unknown key":      strings.Replace(text, "{", `{"x":1,`, 1),
 		"repeated key":     strings.Replace(text, "{", `{"public":"",`, 1),
 		"key in capitals":  strings.Replace(text, `"public"`, `"Public"`, 1),
-		"large":            text + strings.Repeat(" ", 512<<10),
+		"large":            text + strings.Repeat(" ", 1<<20),
 		"no public":        change(func(k *keys.FlightKey) { k.Public = "" }),
 		"classical public": change(func(k *keys.FlightKey) { k.Public = c.classical }),
 		"garbled public":   change(func(k *keys.FlightKey) { k.Public = k.Public[:40] + "b" + k.Public[41:] }),

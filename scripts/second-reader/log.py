@@ -16,7 +16,9 @@ EPOCH_USEC = 60_000_000
 RECORD = re.compile(r"[FG](?!0{8})[0-9]{8}")
 SEGMENT = re.compile(r"[TVPAX](?!0{6})[0-9]{6}")
 SEGMENT_FILE = re.compile(r"([TVPAX](?!0{6})[0-9]{6})(\.open)?\.age")
-KEY_FILE = re.compile(r"flight\.key(\.([2-9]|[1-9][0-9]))?\.age")
+KEY_FILE = re.compile(r"flight\.(?:((?=[APV])A?P?V?)\.)?key(\.([2-9]|[1-9][0-9]))?\.age")
+GROUP_PUB = re.compile(r"flight\.((?=[APV])A?P?V?)\.pub")
+GROUP = re.compile(r"(?=[APV])A?P?V?")
 
 
 class Bad(Exception):
@@ -102,10 +104,33 @@ def recovered_files(files):
             and in_order([f["name"] for f in files]))
 
 
-def key_files(files):
+def group_of(file):
+    """Return the key group of a file's name; "" for the flight's own, None for other files."""
+    match = KEY_FILE.fullmatch(file) or GROUP_PUB.fullmatch(file)
+    return (match.group(1) or "") if match else None
+
+
+def key_files(files, group=""):
     shape = {"data": from_base64, "name": name(KEY_FILE)}
     return (isinstance(files, list) and files and all(fits(f, shape) for f in files)
+            and all(group_of(f["name"]) == group for f in files)
             and in_order([(len(f["name"]), f["name"]) for f in files]))
+
+
+def recipient(value):
+    return isinstance(value, str) and value.startswith("age1")
+
+
+def key_groups(groups):
+    """Tell a list of key groups: not empty, in order, no stream twice."""
+    shape = {"files": lambda f: True, "pub": recipient, "recipients": fingerprints,
+             "streams": name(GROUP)}
+    if not isinstance(groups, list) or not groups or not all(fits(g, shape) for g in groups):
+        return False
+    names = [g["streams"] for g in groups]
+    letters = "".join(names)
+    return (in_order(names) and len(set(letters)) == len(letters)
+            and all(key_files(g["files"], g["streams"]) for g in groups))
 
 
 def fingerprints(values):
@@ -135,8 +160,7 @@ SHAPES = {
           "refused": integer},
     "R": {"record": name(RECORD), "files": recovered_files},
     "K": {"record": name(RECORD), "files": key_files, "policy": policy,
-          "recipients": fingerprints,
-          "pub": lambda v: isinstance(v, str) and v.startswith("age1")},
+          "recipients": fingerprints, "pub": recipient},
     "O": {"record": name(RECORD), "segment": name(SEGMENT)},
     "C": {"record": name(RECORD), "segment": name(SEGMENT), "size": integer, "sha256": raw(32),
           "from": integer, "to": integer, "frames": integer},
@@ -149,6 +173,8 @@ LOST = {"record": name(RECORD), "why": word("deleted", "undone", "failed", "refu
 def shape_of(kind, body):
     if kind == "L" and body.get("lock") == "open" and "ticket" in body:
         return {"t": integer, "ticket": name(re.compile("[0-9a-f]{32}")), **SHAPES[kind]}
+    if kind == "K" and "groups" in body:
+        return {"t": integer, "groups": key_groups, **SHAPES[kind]}
     if kind != "X":
         return {"t": integer, **SHAPES[kind]}
     shape = {"t": integer, **LOST}
@@ -318,7 +344,8 @@ class Record:
 
     def __init__(self, name, boot, leaf):
         self.name, self.boot, self.leaf = name, boot, leaf  # leaf: index of its K
-        self.keys, self.pub = None, None
+        self.keys = {}      # of leaf K: group: {name: data}; "" is the flight's own
+        self.pubs = {}      # of leaf K: group: line of its recipient
         self.segments = {}  # name: Segment
         self.files = {}     # of leaf R: name of a file: (size, sha256)
         self.signed = {}    # of leaf R: name of a file: (signed_size, signed_sha256)
@@ -454,8 +481,9 @@ class Log:
         self.fresh = False
         r = self.begin(leaf["record"])
         if r:
-            r.keys = {f["name"]: from_base64(f["data"]) for f in leaf["files"]}
-            r.pub = leaf["pub"]
+            for g in [{**leaf, "streams": ""}] + leaf.get("groups", []):
+                r.keys[g["streams"]] = {f["name"]: from_base64(f["data"]) for f in g["files"]}
+                r.pubs[g["streams"]] = g["pub"]
 
     def begin(self, record):
         if number(record) != self.next or record in self.records:

@@ -6,10 +6,11 @@
 
 Needs Python 3.11, python3-cryptography, and for open the stock programs age (1.3 or later, named
 by --age, $AGE or PATH) and zstd. It does not share code with Holdfast, so that the two can
-check each other. What it leaves out: UTC, events, and what lies behind a bad chunk.
+check each other. What it leaves out: UTC, events, and what lies behind a bad chunk. Streams that
+are sealed to others than the identities given are counted in flight.json, and are no damage.
 
-Exit codes: 0 done, 1 error, 2 usage, 3 cut or damaged, 4 tampered, missing or unsigned, 5 no
-identity fits, 6 nothing there.
+Exit codes: 0 done, 1 error, 2 usage, 3 cut or damaged, 4 tampered, missing or unsigned, 5 a
+record of which no identity opens anything, 6 nothing there.
 """
 
 import argparse
@@ -26,8 +27,8 @@ sys.dont_write_bytecode = True  # before the modules beside this one
 
 import sealed  # noqa: E402
 from log import (  # noqa: E402
-    KEY_FILE, MAX_CHECKPOINT, RECORD, SEGMENT_FILE, Bad, Log, Segment, is_name, number,
-    parse_checkpoint, parse_device_key, read_leaves)
+    KEY_FILE, MAX_CHECKPOINT, RECORD, SEGMENT_FILE, Bad, Log, Segment, group_of, is_name,
+    number, parse_checkpoint, parse_device_key, read_leaves)
 
 ORDER = ["clean", "open", "cut", "damaged", "unsigned", "missing", "tampered"]
 EXIT = {"clean": 0, "open": 0, "cut": 3, "damaged": 3, "unsigned": 4, "missing": 4, "tampered": 4}
@@ -265,23 +266,31 @@ class Device:
         self.states[r.name] = worst(*states)
 
     def check_keys(self, r):
-        states = []
-        for name, data in r.keys.items():
-            digest = hashlib.sha256(data).digest()
-            states.append(self.compare("V14", r.name + "/" + name, len(data), digest))
+        states, named = [], set()
+        for group, keys in r.keys.items():
+            for name, data in keys.items():
+                named.add(name)
+                digest = hashlib.sha256(data).digest()
+                states.append(self.compare("V14", r.name + "/" + name, len(data), digest))
+            pub = "flight.%s.pub" % group if group else "flight.pub"
+            named.add(pub)
+            states.append(self.check_pub(r, pub, r.pubs[group].encode() + b"\n"))
         for name in listing(os.path.join(self.path, r.name)):
-            if is_name(KEY_FILE, name) and name not in r.keys:
+            if group_of(name) is not None and name not in named:
                 states.append(self.find("V14", "%s is not in leaf K" % name,
                                         file=r.name + "/" + name, record=r.name))
-        line, name = r.pub.encode() + b"\n", r.name + "/flight.pub"
+        return worst(*states)
+
+    def check_pub(self, r, pub, line):
+        name = r.name + "/" + pub
         try:
             have = read_file(os.path.join(self.path, name), 4096) or b""
         except (OSError, Bad):
             have = None
         whole = r.ended is not None and not r.recovered
         if whole or have is None or not line.startswith(have.rstrip(b"\0")):
-            states.append(self.compare("V14", name, len(line), hashlib.sha256(line).digest()))
-        return worst(*states)
+            return self.compare("V14", name, len(line), hashlib.sha256(line).digest())
+        return ""
 
     def check_segment(self, r, segment, s, files, ended):
         """Judge one segment by what names it; the file to read, and how much of it, come with it.
@@ -431,26 +440,69 @@ def verify(options):
 
 
 def sealed_keys(device, record):
-    """Return the wrapped copies of a record's key: leaf K's where the log has them."""
+    """Return {group: wrapped copies of its key}: leaf K's where the log has them."""
     r = device.log.records.get(record)
     if r is not None:
-        return list(r.keys.values())
-    folder = os.path.join(device.path, record)
-    names = sorted((n for n in listing(folder) if is_name(KEY_FILE, n)), key=lambda n: (len(n), n))
-    try:
-        return [read_file(os.path.join(folder, n), sealed.MAX_KEY_FILE) for n in names]
-    except Bad as e:
-        raise sealed.Damaged(str(e)) from e
+        return {group: list(keys.values()) for group, keys in r.keys.items()}
+    folder, found = os.path.join(device.path, record), {"": []}
+    for name in sorted(listing(folder), key=lambda n: (len(n), n)):
+        if group_of(name) is not None:
+            copies = found.setdefault(group_of(name), [])
+            if is_name(KEY_FILE, name):
+                copies.append(os.path.join(folder, name))
+    return found
 
 
 def unlock(keys, copies):
+    """Return the secret line that one of the copies, bytes or paths, opens to."""
     problem = sealed.Damaged("the record holds no flight key")
     for data in copies:
         try:
+            if isinstance(data, str):
+                data = read_file(data, sealed.MAX_KEY_FILE)
             return keys.unlock(data)
+        except Bad as e:
+            problem = sealed.Damaged(str(e))
         except (sealed.NoIdentity, sealed.Damaged) as e:
             problem = e
     raise problem
+
+
+def unlock_groups(device, record, keys):
+    """Return {group: path of an identity, or why there is none}; raise where none opens."""
+    found = {}
+    for group, copies in sealed_keys(device, record).items():
+        try:
+            found[group] = keys.age.identity(unlock(keys, copies))
+        except (sealed.NoIdentity, sealed.Damaged) as e:
+            found[group] = e
+    problems = [e for e in found.values() if isinstance(e, Exception)]
+    if len(problems) == len(found):
+        raise next((e for e in problems if isinstance(e, sealed.Damaged)), problems[0])
+    return found
+
+
+def group_for(found, stream):
+    """Return the group that a stream is in: the first by name that has its letter."""
+    return next((g for g in sorted(found) if stream in g), "")
+
+
+def closed_to_us(device, record, found):
+    """Return ([what is sealed to others], whether the key of anything is damaged)."""
+    rows, damaged = {}, False
+    for name, s in device.segments.get(record, {}).items():
+        group = group_for(found, name[0])
+        path = os.path.join(device.path, record, s["file"])
+        if not isinstance(found[group], Exception) or not os.path.isfile(path):
+            continue
+        if isinstance(found[group], sealed.Damaged):
+            damaged = True
+            continue
+        row = rows.setdefault(group, {"streams": "", "segments": 0, "bytes": 0})
+        row["streams"] += name[0] if name[0] not in row["streams"] else ""
+        row["segments"] += 1
+        row["bytes"] += os.path.getsize(path)
+    return list(rows.values()), damaged
 
 
 def read_form(age, identity, path, limit, out):
@@ -476,23 +528,28 @@ def open_record(device, record, keys, options):
     if not segments or device.states[record] == "missing" and record not in device.folders:
         return row
     try:
-        identity = keys.age.identity(unlock(keys, sealed_keys(device, record)))
+        found = unlock_groups(device, record, keys)
     except sealed.NoIdentity:
         return {**row, "error": "no identity fits"}
     except sealed.Damaged as e:
         return {**row, "error": str(e), "state": worst(row["state"], "damaged")}
+    others, damaged = closed_to_us(device, record, found)
+    row["state"] = worst(row["state"], "damaged" if damaged else "")
     folder = os.path.join(options.out, device.device, record)
     proven, apart = sealed.Output(folder), sealed.Output(os.path.join(folder, "unverified"))
     for s in segments.values():
+        identity = found[group_for(found, s["file"][0])]
+        if s["file"][0] not in "TX" or s["state"] == "missing" or isinstance(identity, Exception):
+            continue
         out = apart if s["state"] in ("tampered", "unsigned") else proven
         path = os.path.join(device.path, record, s["file"])
-        if s["file"][0] in "TX" and s["state"] != "missing" and not read_form(
-                keys.age, identity, path, s["limit"], out):
+        if not read_form(keys.age, identity, path, s["limit"], out):
             row["state"] = worst(row["state"], "damaged")
     proven.make()
     for out in (proven, apart):
         out.close()
-    row.update(frames=proven.frames, unverified_frames=apart.frames, attempt_lines=proven.lines)
+    row.update(frames=proven.frames, unverified_frames=apart.frames, attempt_lines=proven.lines,
+               sealed_to_others=others)
     with open(os.path.join(folder, "flight.json"), "x", encoding="ascii") as f:
         json.dump({**row, "signed": True, "segments": device.report()["records"]}, f, indent=2)
     return row

@@ -11,7 +11,7 @@ import (
 
 // KeyFile is one wrapped copy of a flight's identity, as it goes to disk.
 type KeyFile struct {
-	Name string // flight.key.age, flight.key.2.age, ...
+	Name string // flight.key.age, flight.key.2.age, ...; of a group flight.V.key.age, ...
 	Data []byte
 }
 
@@ -24,6 +24,8 @@ type FlightKey struct {
 	// sealed into the record: who opens it can check whose keys it was sealed to.
 	Recipients []string
 	Salt       []byte
+	// Groups are sorted by Streams. What is not in any of them is sealed to Public.
+	Groups []KeyGroup
 }
 
 // Config is what a vault needs. FS, DeviceID, DevicePub, DeviceKey, Rand, Now and NewKey must be set.

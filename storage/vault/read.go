@@ -27,7 +27,8 @@ type Record struct {
 	ID       RecordID
 	Dir      string
 	State    State
-	Keys     []string // flight.key.age and its parallel files, in order
+	Keys     []string    // flight.key.age and its parallel files, in order
+	Groups   []GroupKeys // by Streams
 	Segments []Segment
 	Bytes    int64 // sizes of all files
 	Strange  []string
@@ -153,7 +154,7 @@ func (r *Record) read(fsys fs.FS, inUse bool) error {
 		r.Bytes += info.Size()
 		r.sort(e, info.Size(), segments)
 	}
-	slices.SortFunc(r.Keys, func(a, b string) int { return len(a)*1000 - len(b)*1000 + strings.Compare(a, b) })
+	r.sortKeys()
 	for _, s := range segments {
 		r.Segments = append(r.Segments, *s)
 	}
@@ -172,9 +173,7 @@ func (r *Record) sort(e fs.DirEntry, size int64, segments map[string]*Segment) {
 	switch {
 	case !e.Type().IsRegular():
 		r.Strange = append(r.Strange, name)
-	case IsFlightKeyFile(name):
-		r.Keys = append(r.Keys, name)
-	case name == flightPub:
+	case r.takeKey(name):
 	case !ok:
 		r.Strange = append(r.Strange, name)
 	default:
@@ -228,6 +227,9 @@ func (r *Record) judge(inUse bool) {
 		r.State = r.State.Worse(s.State)
 	}
 	if len(r.Keys) > 0 && len(r.Segments) > 0 {
+		if r.lostGroup() {
+			r.State = r.State.Worse(StateMissing)
+		}
 		return
 	}
 	// Begun, and cut before anything was sealed: the key is durable before the first flush. A

@@ -77,6 +77,9 @@ func sum(r vault.Record) string {
 	if len(r.Keys) > 0 {
 		s += " keys " + strings.Join(r.Keys, ",")
 	}
+	for _, g := range r.Groups {
+		s += " " + g.Streams + ":" + strings.Join(g.Keys, ",")
+	}
 	for _, g := range r.Segments {
 		s += fmt.Sprintf(" %c%d=%s", g.Stream, g.Number, g.State)
 		if g.Other != "" {
@@ -127,6 +130,13 @@ func TestDeviceRead(t *testing.T) {
 			want: []string{"F00000001 clean keys flight.key.age T1=clean V1=clean V2=clean P1=clean A1=clean X1=clean"}},
 		{name: "parallel keys in their order", names: in("F00000001", "flight.key.10.age", "flight.key.2.age", "T000001.age"),
 			want: []string{"F00000001 clean keys flight.key.age,flight.key.2.age,flight.key.10.age T1=clean"}},
+		{name: "keys of groups", names: in("F00000001", "flight.PV.key.2.age", "flight.PV.key.age", "flight.PV.pub", "flight.A.pub", "flight.A.key.age", "T000001.age", "V000001.age"),
+			want: []string{"F00000001 clean keys flight.key.age A:flight.A.key.age PV:flight.PV.key.age,flight.PV.key.2.age T1=clean V1=clean"}},
+		{name: "the key of a group is gone", names: in("F00000001", "flight.V.pub", "T000001.age", "V000001.age"), want: []string{"F00000001 missing keys flight.key.age V: T1=clean V1=clean"}},
+		{name: "the key of a group without segments is gone", names: in("F00000001", "flight.V.pub", "T000001.age"), want: []string{"F00000001 clean keys flight.key.age V: T1=clean"}},
+		{name: "groups that are none", names: in("F00000001", "flight.VP.pub", "flight.T.key.age", "T000001.age"),
+			want: []string{"F00000001 clean keys flight.key.age T1=clean strange flight.T.key.age,flight.VP.pub"}},
+		{name: "a group and nothing else", names: []string{"F00000001/flight.V.key.age", "F00000001/V000001.age"}, want: []string{"F00000001 missing V:flight.V.key.age V1=clean"}},
 		{name: "no key", names: []string{"F00000001/T000001.age"}, want: []string{"F00000001 missing T1=clean"}},
 		{name: "begun only", names: in("F00000001"), want: []string{"F00000001 cut keys flight.key.age"}},
 		{name: "begun only, in use", inUse: true, names: in("F00000001"), want: []string{"F00000001 open keys flight.key.age"}},

@@ -15,6 +15,7 @@ type record struct {
 	v         *Vault
 	id        RecordID
 	to        age.Recipient
+	groups    map[byte]age.Recipient // by stream: the recipients of key groups
 	continues RecordID
 	salt      string
 	top       map[string]int64 // by stream, the highest number in the public log
@@ -29,9 +30,9 @@ type record struct {
 // the medium refuses then.
 func (v *Vault) newRecord(kind Kind, continues RecordID) (*record, error) {
 	key := v.spare
-	to, err := age.ParseHybridRecipient(key.Public)
+	to, groups, err := key.recipients()
 	if err != nil {
-		return nil, fmt.Errorf("flight key: %w", err)
+		return nil, err
 	}
 	id := RecordID{kind, v.next}
 	if err := v.stageAll(); err != nil {
@@ -42,7 +43,7 @@ func (v *Vault) newRecord(kind Kind, continues RecordID) (*record, error) {
 	}
 	v.next++
 	v.spare = nil
-	r := &record{v: v, id: id, to: to, continues: continues, salt: hex.EncodeToString(key.Salt), top: map[string]int64{}}
+	r := &record{v: v, id: id, to: to, groups: groups, continues: continues, salt: hex.EncodeToString(key.Salt), top: map[string]int64{}}
 	r.t, r.x, r.a = &stream{record: r, letter: 'T'}, &stream{record: r, letter: 'X'}, &stream{record: r, letter: 'A'}
 	r.log(key)
 	if err := r.t.open(); err != nil { // the next flush tries again
@@ -51,19 +52,14 @@ func (v *Vault) newRecord(kind Kind, continues RecordID) (*record, error) {
 	return r, nil
 }
 
-// recipient returns whom a stream's segments are sealed to.
-func (r *record) recipient(byte) age.Recipient { return r.to }
-
 // log adds leaf K and makes it durable. Where the log cannot be written it waits in memory: that
 // must not keep a flight from being recorded.
 func (r *record) log(key *FlightKey) {
 	cfg := &r.v.cfg
-	k := &custody.FlightKey{Record: r.id.String(), Pub: key.Public, Recipients: key.Recipients, Policy: custody.Policy{
+	k := &custody.FlightKey{Record: r.id.String(), Policy: custody.Policy{
 		FlushArmedUsec: cfg.FlushArmed.Microseconds(), FlushIdleUsec: cfg.FlushIdle.Microseconds(),
 		Record: cmp.Or(cfg.Record, "always"), WhenFull: cmp.Or(cfg.WhenFull, "stop")}}
-	for _, f := range key.Files {
-		k.Files = append(k.Files, custody.KeyFile{Name: f.Name, Data: f.Data})
-	}
+	key.leaf(k)
 	r.v.log.add(k)
 	r.v.log.want()
 	const tries = 3 // a cut now would leave a record that nothing signed names

@@ -16,11 +16,12 @@ const nextDir = "NEXT"
 const stageRetry = 5 * time.Second
 
 // staging is how far the folder of the next record is. Its steps, in order: the folder, each
-// file of the key, flight.pub, the sync of the folder; each syncs at most once.
+// file of the key and of those of its groups, flight.pub and theirs, the sync of the folder;
+// each syncs at most once.
 type staging struct {
 	made    bool // the folder is there
-	files   int  // files of the key that are durable and were read back
-	pub     bool
+	files   int  // wrapped keys that are durable and were read back
+	pubs    int  // flight.pub, and those of groups, that are durable
 	done    bool
 	retryAt time.Duration
 }
@@ -60,8 +61,8 @@ func (v *Vault) stageOne() error {
 		}
 		s.made = err == nil
 		return err
-	case s.files < len(v.spare.Files):
-		f := v.spare.Files[s.files]
+	case s.files < len(v.spare.wrapped()):
+		f := v.spare.wrapped()[s.files]
 		if err := writeFile(fsys, dir+"/"+f.Name, f.Data); err != nil {
 			return err
 		}
@@ -70,9 +71,12 @@ func (v *Vault) stageOne() error {
 		}
 		s.files++
 		return nil
-	case !s.pub:
-		err := writeFile(fsys, dir+"/"+flightPub, []byte(v.spare.Public+"\n"))
-		s.pub = err == nil
+	case s.pubs < len(v.spare.pubs()):
+		f := v.spare.pubs()[s.pubs]
+		err := writeFile(fsys, dir+"/"+f.Name, f.Data)
+		if err == nil {
+			s.pubs++
+		}
 		return err
 	}
 	err := fsys.SyncDir(dir)

@@ -55,6 +55,9 @@ type board struct {
 
 	rec      string
 	to       age.Recipient
+	grouped  []keys.Group           // of the records to come
+	groupTo  map[byte]age.Recipient // by stream, of the record
+	media    map[byte]int64         // segments by stream
 	pubLine  string
 	flightOf map[string]*keys.FlightKey
 	block    uint64
@@ -202,11 +205,12 @@ func (s noteSigner) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key
 // folder makes the folder of the next record with its key, as it stands before leaf K.
 func (b *board) folder(kind byte, recipients string) *keys.FlightKey {
 	b.rec = fmt.Sprintf("%c%08d", kind, b.next)
-	k := must(keys.NewFlightKey(must(keys.ParseRecipients(strings.NewReader(recipients)))))
+	k := must(keys.NewFlightKey(must(keys.ParseRecipients(strings.NewReader(recipients))), b.grouped...))
 	for _, f := range k.Files {
 		b.files[b.rec+"/"+f.Name] = f.Data
 	}
 	b.files[b.rec+"/flight.pub"] = []byte(k.Public + "\n")
+	b.groupFiles(k)
 	b.to, b.pubLine = must(age.ParseHybridRecipient(k.Public)), k.Public
 	b.flightOf[b.rec] = k
 	b.block, b.segments, b.audits, b.auditBlock = 0, 0, 0, 0
@@ -224,6 +228,7 @@ func (b *board) begin(kind byte, recipients string) string {
 	for line := range strings.Lines(recipients) {
 		leaf.Recipients = append(leaf.Recipients, custody.Fingerprint([]byte(salt), strings.TrimSpace(line)))
 	}
+	leaf.Groups = b.groupLeaf(k)
 	b.next++
 	b.live = append(b.live, b.rec)
 	b.add(leaf)
@@ -325,7 +330,7 @@ func (b *board) flush(name string, p []byte) {
 // sealed returns the closed form of a segment.
 func (b *board) sealed(name string) []byte {
 	var out bytes.Buffer
-	s := must(seal.New(&out, b.to))
+	s := must(seal.New(&out, b.recipient(name[0])))
 	must(s.Write(b.encoded[b.rec+"/"+name]))
 	if err := s.Close(); err != nil {
 		panic(err)
@@ -369,6 +374,9 @@ func (b *board) end() {
 	}
 	if b.audits > 0 {
 		n["X"] = b.audits
+	}
+	for stream, last := range b.media {
+		n[string(stream)] = last
 	}
 	b.done(b.rec)
 	b.add(&custody.Ended{Record: b.rec, Segments: n, T: b.t})

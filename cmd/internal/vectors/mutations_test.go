@@ -60,7 +60,7 @@ func mutate(r *rand.Rand, tree, other map[string][]byte) string {
 
 // rename gives a file the name of another one that there may be.
 func rename(r *rand.Rand, name string) string {
-	forms := []string{"T000001.age", "T000002.age", "T000002.open.age", "T000003.open.age", "T000003.age.tmp", "flight.key.2.age"}
+	forms := []string{"T000001.age", "T000002.age", "T000002.open.age", "T000003.open.age", "T000003.age.tmp", "flight.key.2.age", "flight.V.key.age", "flight.PV.pub"}
 	dir := name[:8] + "/" + []string{"F00000001", "F00000002", "G00000002", "F00000003"}[r.IntN(4)] + "/"
 	return dir + forms[r.IntN(len(forms))]
 }

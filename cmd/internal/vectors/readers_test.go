@@ -244,7 +244,49 @@ func (r reader) open(t testing.TB, v *Vector, dir string, args ...string) (inPla
 	out := filepath.Join(t.TempDir(), "out")
 	_, code = r.call(t, append([]string{"open", dir, "-o", out}, args...)...)
 	r.auditOf(t, v, out)
+	if got := sealedToOthers(t, out); v.Sealed != "" && got != v.Sealed {
+		t.Errorf("%s open: streams sealed to others: %s, want %s", r.name, got, v.Sealed)
+	}
 	return tlogs(t, out, "????????/[FG]????????/telemetry.tlog"), tlogs(t, out, "????????/[FG]????????/unverified/telemetry.tlog"), code
+}
+
+// sealedToOthers returns the letters of the streams that flight.json of any record names so.
+func sealedToOthers(t testing.TB, out string) (letters string) {
+	t.Helper()
+	named := map[rune]bool{}
+	for _, name := range opened(t, out, "????????/[FG]????????/flight.json") {
+		var summary struct {
+			Rows []struct {
+				Streams  string `json:"streams"`
+				Segments int    `json:"segments"`
+				Bytes    int64  `json:"bytes"`
+			} `json:"sealed_to_others"`
+		}
+		p, err := os.ReadFile(name)
+		if err == nil {
+			err = json.Unmarshal(p, &summary)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range summary.Rows {
+			for _, letter := range row.Streams {
+				named[letter] = true
+			}
+			if row.Segments < len(row.Streams) || row.Bytes <= 0 {
+				t.Errorf("%s: %+v", name, row)
+			}
+		}
+	}
+	for _, letter := range "TVPAX" {
+		if named[letter] {
+			letters += string(letter)
+		}
+	}
+	if letters == "" {
+		return "none"
+	}
+	return letters
 }
 
 // auditOf holds the lines of stream X in what was opened against the vector.

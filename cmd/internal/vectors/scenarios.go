@@ -27,6 +27,7 @@ type result struct {
 	pinned         string
 	head           []byte
 	identities     []string
+	sealed         string // Vector.Sealed
 }
 
 func readmeText() []byte { return []byte(vault.Readme) }
@@ -42,7 +43,7 @@ func some(b *board, inPlace, apart [][]byte) *result {
 func (s scenario) vector() *Vector {
 	r := s.build()
 	v := &Vector{Comment: strings.Split(s.comment, "\n"), Expect: "accept", State: s.state, Exit: s.exit, Rule: s.rule,
-		PinnedKey: strings.TrimSpace(r.pinned), Head: r.head, Identities: r.identities, Tree: map[string][]byte{r.id + "/LOG/": nil}}
+		PinnedKey: strings.TrimSpace(r.pinned), Head: r.head, Identities: r.identities, Sealed: r.sealed, Tree: map[string][]byte{r.id + "/LOG/": nil}}
 	if s.exit == 4 {
 		v.Expect = "reject"
 	}
@@ -71,7 +72,7 @@ func (s scenario) vector() *Vector {
 }
 
 func scenarios() []scenario {
-	return slices.Concat(accepted(), cutOnes(), rejectedLogs(), rejectedFiles(), audits())
+	return slices.Concat(accepted(), cutOnes(), rejectedLogs(), rejectedFiles(), audits(), groups())
 }
 
 // started is a board that runs, in its first boot.

@@ -31,7 +31,10 @@ type Vector struct {
 	Frames, Unverified string
 	// Audit and UnverifiedAudit are the same of the lines of stream X, as they were sealed.
 	Audit, UnverifiedAudit string
-	Tree                   map[string][]byte // files of the vault by their slash-separated path; folders end in /
+	// Sealed has the letters of the streams that no identity given opens, of all records, in the
+	// order TVPAX. "none": everything opens. Empty: nothing is said.
+	Sealed string
+	Tree   map[string][]byte // files of the vault by their slash-separated path; folders end in /
 }
 
 const (
@@ -67,6 +70,7 @@ func (v *Vector) Format() ([]byte, error) {
 	line("unverified-sha256", v.Unverified)
 	line("audit-sha256", v.Audit)
 	line("unverified-audit-sha256", v.UnverifiedAudit)
+	line("sealed-to-others", v.Sealed)
 	out.WriteByte('\n')
 	if err := v.pack(&out); err != nil {
 		return nil, err
@@ -122,7 +126,7 @@ func ParseVector(data []byte) (*Vector, error) {
 func (v *Vector) set(key, value string) (err error) {
 	one := map[string]*string{"expect": &v.Expect, "state": &v.State, "rule": &v.Rule, "pinned-key": &v.PinnedKey,
 		"frames-sha256": &v.Frames, "unverified-sha256": &v.Unverified,
-		"audit-sha256": &v.Audit, "unverified-audit-sha256": &v.UnverifiedAudit}
+		"audit-sha256": &v.Audit, "unverified-audit-sha256": &v.UnverifiedAudit, "sealed-to-others": &v.Sealed}
 	switch key {
 	case "comment":
 		v.Comment = append(v.Comment, value)

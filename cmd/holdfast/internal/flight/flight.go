@@ -5,14 +5,12 @@
 package flight
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
 	"path/filepath"
-	"slices"
 
 	"filippo.io/age"
 
@@ -21,9 +19,6 @@ import (
 	"holdfast/storage/segment"
 	"holdfast/storage/vault"
 )
-
-// maxKeyFile bounds a wrapped flight key; real ones have some kilobytes.
-const maxKeyFile = 64 << 10
 
 // Opener opens records of one vault.
 type Opener struct {
@@ -37,59 +32,29 @@ type Opener struct {
 	Custody func(dev vault.Device, record string) *custody.RecordReport
 }
 
-// Open writes what is in rec to the folder out, which it makes, 0700. What could not be read
-// is in the summary, not in the error: an error means that nothing was opened
-// (open.ErrNoIdentity, ErrNoKey) or that out could not be written.
+// Open writes what is in rec to the folder out, which it makes, 0700. Streams that are sealed to
+// others stay closed, and what could not be read is in the summary, not in the error: an error
+// means that nothing was opened (open.ErrNoIdentity, ErrNoKey) or that out could not be written.
 func (o *Opener) Open(dev vault.Device, rec vault.Record, out string) (*Summary, error) {
 	trust := o.trust(dev, rec)
-	id, err := o.unlock(rec, trust.keys(o.FS, dev))
+	keys, err := o.unlock(rec, trust.leaf(o.FS, dev))
 	if err != nil {
 		return nil, err
 	}
-	t := &targets{dir: out, dev: dev, rec: rec, trust: trust}
+	t := &targets{dir: out, dev: dev, rec: rec, trust: trust, keys: keys}
 	if err := t.open(); err != nil {
 		return nil, err
 	}
 	for _, s := range rec.Segments {
+		id := keys.For(s.Stream)
+		if id == nil && s.State != vault.StateMissing {
+			continue // the summary says so
+		}
 		if err := o.segment(t, s, id); err != nil {
 			return nil, errors.Join(err, t.abandon())
 		}
 	}
 	return t.finish()
-}
-
-// ErrNoKey: the record holds no wrapped flight key, so nobody can open it.
-var ErrNoKey = errors.New("the record holds no flight key")
-
-// Unlock returns the identity that the segments of rec are sealed to.
-func (o *Opener) Unlock(rec vault.Record) (age.Identity, error) { return o.unlock(rec, nil) }
-
-// unlock tries the copies that the log holds before the files: they are signed.
-func (o *Opener) unlock(rec vault.Record, files [][]byte) (age.Identity, error) {
-	for _, name := range rec.Keys {
-		data, err := o.readKey(path.Join(rec.Dir, name))
-		if err != nil || slices.ContainsFunc(files, func(f []byte) bool { return bytes.Equal(f, data) }) {
-			continue // a parallel file may still open
-		}
-		files = append(files, data)
-	}
-	if len(files) == 0 && len(rec.Keys) == 0 {
-		return nil, ErrNoKey
-	}
-	return o.Keys.Flight(files...)
-}
-
-func (o *Opener) readKey(name string) ([]byte, error) {
-	f, err := o.FS.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err == nil && len(data) > maxKeyFile {
-		err = errors.New("too large for a flight key")
-	}
-	return data, err
 }
 
 // segment reads one segment, in whichever forms it is there. Blocks that both forms hold are

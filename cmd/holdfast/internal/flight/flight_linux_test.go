@@ -34,7 +34,8 @@ type board struct {
 	sent     [][]byte
 }
 
-func newBoard(t *testing.T) *board {
+// newBoard is a board whose records have the key groups.
+func newBoard(t *testing.T, groups ...keys.Group) *board {
 	t.Helper()
 	b := &board{t: t, dir: t.TempDir(), clock: time.Hour}
 	secret, public, err := keys.GenerateIdentity(false)
@@ -53,15 +54,25 @@ func newBoard(t *testing.T) *board {
 		Now:        func() time.Duration { b.clock += time.Microsecond; return b.clock },
 		FlushArmed: 200 * time.Millisecond, FlushIdle: 900 * time.Millisecond, WhenFull: "stop",
 		Header: segment.Header{Lock: "bench", Grade: "none", Links: []segment.Link{{Name: "fc"}}},
-		NewKey: func() (*vault.FlightKey, error) {
-			k, err := keys.NewFlightKey(rs)
-			if err != nil {
-				return nil, err
-			}
-			return &vault.FlightKey{Public: k.Public, Recipients: []string{custody.Fingerprint(make([]byte, custody.SaltSize), rs.Strings()[0])}, Salt: make([]byte, custody.SaltSize), Files: []vault.KeyFile{{Name: k.Files[0].Name, Data: k.Files[0].Data}}}, nil
-		}})
+		NewKey: func() (*vault.FlightKey, error) { return flightKey(rs, groups) }})
 	b.check(err)
 	return b
+}
+
+// flightKey makes the identities of a record, each for the first recipient of its list.
+func flightKey(rs *keys.Recipients, groups []keys.Group) (*vault.FlightKey, error) {
+	k, err := keys.NewFlightKey(rs, groups...)
+	if err != nil {
+		return nil, err
+	}
+	salt := make([]byte, custody.SaltSize)
+	out := &vault.FlightKey{Public: k.Public, Recipients: []string{custody.Fingerprint(salt, rs.Strings()[0])}, Salt: salt,
+		Files: []vault.KeyFile{{Name: k.Files[0].Name, Data: k.Files[0].Data}}}
+	for i, g := range k.Groups {
+		out.Groups = append(out.Groups, vault.KeyGroup{Streams: g.Streams, Public: g.Public, Files: []vault.KeyFile{{Name: g.Files[0].Name, Data: g.Files[0].Data}},
+			Recipients: []string{custody.Fingerprint(salt, groups[i].Recipients.Strings()[0])}})
+	}
+	return out, nil
 }
 
 func (b *board) check(err error) {

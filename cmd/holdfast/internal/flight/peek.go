@@ -13,17 +13,24 @@ import (
 	"holdfast/storage/vault"
 )
 
-// Times is what a listing says of a record that it can unlock.
+// Times is what a listing says of a record that it can unlock. Start and End are empty where its
+// telemetry is sealed to others.
 type Times struct {
-	Start, End string
-	Clock      Clock
+	Start, End     string
+	Clock          Clock
+	SealedToOthers []Sealed
 }
 
-// Peek unlocks rec and reads its first and its last segment only.
+// Peek unlocks rec and reads the first and the last segment of its telemetry only.
 func (o *Opener) Peek(rec vault.Record) (Times, error) {
-	id, err := o.Unlock(rec)
+	keys, err := o.Unlock(rec)
 	if err != nil {
 		return Times{}, err
+	}
+	t := Times{SealedToOthers: keys.SealedToOthers(rec)}
+	id := keys.For('T')
+	if id == nil {
+		return t, nil
 	}
 	p := &peeker{}
 	telemetry := slices.DeleteFunc(slices.Clone(rec.Segments), func(s vault.Segment) bool { return s.Stream != 'T' })
@@ -32,7 +39,7 @@ func (o *Opener) Peek(rec vault.Record) (Times, error) {
 			o.peek(p, path.Join(rec.Dir, s.File), id)
 		}
 	}
-	t := Times{Clock: weigh(p.pairs)}
+	t.Clock = weigh(p.pairs)
 	if p.any {
 		format := formatUTC
 		if t.Clock.Source == "none" {

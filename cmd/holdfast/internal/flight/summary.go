@@ -46,6 +46,8 @@ type Summary struct {
 	Audit             AuditReport               `json:"audit"`
 	Segments          []SegmentReport           `json:"segments"`
 	Missing           []Missing                 `json:"missing"`
+	// SealedToOthers are streams that no identity given opens: nothing is wrong with them.
+	SealedToOthers []Sealed `json:"sealed_to_others,omitempty"`
 }
 
 // Span is the time from the first to the last byte.

@@ -32,8 +32,8 @@ func (o *Opener) trust(dev vault.Device, rec vault.Record) trust {
 	return trust{true, o.Custody(dev, rec.ID.String())}
 }
 
-// keys returns the copies of the wrapped flight key that the log holds.
-func (t trust) keys(fsys fs.FS, dev vault.Device) (files [][]byte) {
+// leaf returns leaf K of the record; nil where there is none that could be read.
+func (t trust) leaf(fsys fs.FS, dev vault.Device) *custody.FlightKey {
 	if t.report == nil {
 		return nil
 	}
@@ -41,14 +41,11 @@ func (t trust) keys(fsys fs.FS, dev vault.Device) (files [][]byte) {
 	if err != nil {
 		return nil
 	}
-	keys, err := custody.KeyFiles(sub, t.report)
+	k, err := custody.KeyLeaf(sub, t.report)
 	if err != nil {
 		return nil // the files may open it
 	}
-	for _, k := range keys {
-		files = append(files, k.Data)
-	}
-	return files
+	return k
 }
 
 // segment returns what is said of a file; nil where nothing is.
@@ -98,6 +95,7 @@ type targets struct {
 	dev   vault.Device
 	rec   vault.Record
 	trust trust
+	keys  Keys
 
 	place, apart       *collector
 	placeOut, apartOut *output
@@ -148,7 +146,10 @@ func (t *targets) finish() (*Summary, error) {
 			return nil, errors.Join(err, t.placeOut.close())
 		}
 	}
-	return finish(t.place, t.placeOut, t.dev, t.rec, func(s *Summary) { t.verified(s, other) })
+	return finish(t.place, t.placeOut, t.dev, t.rec, func(s *Summary) {
+		t.verified(s, other)
+		t.keys.locked(s, t.rec)
+	})
 }
 
 // verified adds to a summary what verification says of the record.
