@@ -1,12 +1,9 @@
 package vehicle
 
 import (
-	"bytes"
-	"fmt"
 	"math"
 	"time"
 
-	"github.com/bluenviron/gomavlib/v3/pkg/frame"
 	"github.com/bluenviron/gomavlib/v3/pkg/message"
 )
 
@@ -79,7 +76,7 @@ func (v *Vehicle) send(comp uint8, m message.Message) {
 		seq = new(uint8)
 		v.seqs[comp] = seq
 	}
-	raw, err := v.coder.encode(v.opt.System, comp, *seq, m)
+	raw, err := v.coder.Encode(v.opt.System, comp, *seq, m)
 	if err != nil {
 		v.err, v.done = err, true
 		return
@@ -90,46 +87,4 @@ func (v *Vehicle) send(comp uint8, m message.Message) {
 	}
 	v.lineFree = max(v.lineFree, v.now) + time.Duration(len(raw))*byteTime
 	v.queue = append(v.queue, Emission{At: v.lineFree, Raw: raw})
-}
-
-// encoder makes MAVLink 2 frames of messages. The plan of a message type is made when it
-// is first met: a whole dialect would take tens of milliseconds at each start.
-type encoder struct {
-	types map[uint32]*message.ReadWriter
-	buf   bytes.Buffer
-	out   *frame.Writer
-}
-
-func (e *encoder) encode(system, comp, seq uint8, m message.Message) ([]byte, error) {
-	rw, err := e.typeOf(m)
-	if err != nil {
-		return nil, fmt.Errorf("message %T: %w", m, err)
-	}
-	raw := rw.Write(m, true)
-	f := &frame.V2Frame{SequenceNumber: seq, SystemID: system, ComponentID: comp, Message: raw}
-	f.Checksum = f.GenerateChecksum(rw.CRCExtra())
-	e.buf.Reset()
-	if err := e.out.Write(f); err != nil {
-		return nil, fmt.Errorf("message %T: %w", m, err)
-	}
-	return bytes.Clone(e.buf.Bytes()), nil
-}
-
-func (e *encoder) typeOf(m message.Message) (*message.ReadWriter, error) {
-	if e.out == nil {
-		e.types = map[uint32]*message.ReadWriter{}
-		e.out = &frame.Writer{ByteWriter: &e.buf}
-		if err := e.out.Initialize(); err != nil {
-			return nil, err
-		}
-	}
-	if rw := e.types[m.GetID()]; rw != nil {
-		return rw, nil
-	}
-	rw := &message.ReadWriter{Message: m}
-	if err := rw.Initialize(); err != nil {
-		return nil, err
-	}
-	e.types[m.GetID()] = rw
-	return rw, nil
 }

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/bluenviron/gomavlib/v3/pkg/message"
+
+	"holdfast/mavlink/codec"
 )
 
 // Stack is the autopilot software to behave like.
@@ -117,7 +119,7 @@ type Vehicle struct {
 	events  []message.Message // of the autopilot, for the next tick
 	seqs    map[uint8]*uint8
 	sent    uint32 // frames of component 1
-	coder   encoder
+	coder   *codec.Codec
 	camera  *camera
 	eventNo uint16
 
@@ -149,6 +151,7 @@ func New(o Options) (*Vehicle, error) {
 		power: newPower(),
 		sense: rand.New(rand.NewPCG(o.Seed, 3)),
 		seqs:  map[uint8]*uint8{},
+		coder: codec.New(),
 	}
 	v.nav = newNav(place)
 	v.body.att[2] = wrapPi(place.Float64() * 6.28)

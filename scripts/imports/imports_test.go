@@ -46,6 +46,7 @@ var table = []rule{
 	{pkg: "mavlink", ours: []string{"mavlink/..."}, direct: noIO},
 	{pkg: "mavlink/names", ours: []string{"mavlink"}, direct: noIO},
 	{pkg: "mavlink/tlog", ours: []string{"mavlink"}, direct: noIO},
+	{pkg: "mavlink/codec", ours: []string{"mavlink"}, direct: noIO},
 	{pkg: "mavlink/link", ours: []string{"mavlink/..."}, never: noClient},
 	{pkg: "mavlink/vehicle", ours: []string{"mavlink/..."}, direct: noIO},
 
