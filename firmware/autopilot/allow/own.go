@@ -60,7 +60,7 @@ var ownRules = map[uint32]Rule{
 	121: {When: "erase_logs, and the sealed copy was verified", Disarmed: true, Content: "to the autopilot", Why: "nothing plain stays on the autopilot", check: ownErase},
 	110: {When: "autopilot_log = pull or both", Disarmed: true, Content: "to the autopilot; none, terminate, reset, list, open to read, read, burst, checksum; remove only with erase_logs; paths below the log folders alone; nothing behind the data",
 		Why: "the faster way to pull a log; nothing is ever written", check: ownFTP},
-	184: {When: "autopilot_log = stream or both", Content: "to the autopilot; status 0 or 1", Why: "ArduPilot streams its log only against acknowledgement", check: ownLogBlock},
+	185: {When: "autopilot_log = stream or both", Content: "to the autopilot; status 0 or 1", Why: "ArduPilot streams its log only against acknowledgement", check: ownLogBlock},
 	268: {When: "autopilot_log = stream or both", Content: "to the autopilot", Why: "PX4 repeats what is not acknowledged", check: toAutopilot},
 	77: {When: "somebody commanded our camera, storage or authorisation", Content: "the answers below; authorisation from 191 to the autopilot alone, and while armed only \"accepted\"",
 		Why: "a command is answered; the veto is never in the air", check: ownAck},

@@ -2,6 +2,8 @@ package allow
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/bluenviron/gomavlib/v3/pkg/dialects/common"
 )
@@ -114,6 +116,19 @@ var shareCommands = map[common.MAV_CMD]string{
 	common.MAV_CMD_START_RX_PAIR:             "pairs a receiver",
 	common.MAV_CMD_VIDEO_START_STREAMING:     "sends video",
 	common.MAV_CMD_PANORAMA_CREATE:           "belongs to cameras",
+}
+
+// ShareCommands returns the commands that a share refuses, and why.
+func ShareCommands() []Refused {
+	var all []Refused
+	for _, c := range slices.Sorted(maps.Keys(shareCommands)) {
+		name := c.String()
+		if c == doSendScriptMessage {
+			name = "MAV_CMD_DO_SEND_SCRIPT_MESSAGE"
+		}
+		all = append(all, Refused{name, shareCommands[c]})
+	}
+	return all
 }
 
 func shareHeartbeat(c *call) string {
