@@ -78,6 +78,8 @@ var table = []rule{
 	{pkg: "firmware/netlock/...", never: slices.Concat(onBoard, noClient)}, // bpf, nft, host: the kernel's side, none of ours
 	{pkg: "firmware/autopilot/camera", ours: part, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/share", ours: part, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/autopilot/allow", ours: []string{"mavlink/..."}, direct: noIO},
+	{pkg: "firmware/autopilot", ours: []string{"mavlink/...", "storage/segment", "firmware/autopilot/allow"}, direct: noIO, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/status", ours: part, never: onBoard},
 
 	{pkg: "boards", direct: []string{"os", "net"}},
