@@ -67,6 +67,7 @@ var table = []rule{
 	{pkg: "firmware/confine", never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/evidence", direct: noIO}, // what guard and recorder tell each other: types alone
 	{pkg: "firmware/recorder", ours: slices.Concat(part, []string{"firmware/evidence"}), never: onBoard},
+	{pkg: "firmware/autopilot/aplog", ours: []string{"mavlink", "storage/segment"}, direct: noIO, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/runfile", ours: []string{"firmware/evidence"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/rundir", ours: []string{"firmware/evidence", "firmware/recorder", "firmware/runfile"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/guard", ours: []string{"firmware/evidence", "firmware/runfile", "crypto/keys", "crypto/custody"}, never: slices.Concat(onBoard, noClient)},

@@ -1,0 +1,57 @@
+package aplog
+
+import "slices"
+
+// maxFlights bounds the flights that are remembered between two lists.
+const maxFlights = 64
+
+// flights tells which log is of which flight: those that came between two lists are of the flights
+// that ended between them.
+type flights struct {
+	ended   []string // since the newest list
+	last    string   // the newest that a list has dealt with
+	seen    map[key]bool
+	hasSeen bool
+}
+
+// note remembers the newest flight that has ended. It is called at each arming and list.
+func (f *flights) note(name string) {
+	if name == "" || name == f.last || slices.Contains(f.ended, name) {
+		return
+	}
+	f.ended = append(f.ended, name)
+	f.ended = f.ended[max(0, len(f.ended)-maxFlights):]
+}
+
+// assign says of the logs of a list, the newest first, which flight they are about. Where as many
+// came as flights ended, each has its own; otherwise only the newest of both are sure to belong
+// together.
+func (f *flights) assign(logs []entry) {
+	fresh := f.fresh(logs)
+	n := len(f.ended)
+	for i, at := range fresh {
+		if logs[at].age = i; n > 0 && (len(fresh) == n || i == 0) {
+			logs[at].of = f.ended[n-1-i]
+		}
+	}
+	if n > 0 {
+		f.last, f.ended = f.ended[n-1], nil
+	}
+	f.hasSeen, f.seen = true, make(map[key]bool, len(logs))
+	for _, e := range logs {
+		f.seen[e.key()] = true
+	}
+}
+
+// fresh are the indexes of logs that came or grew since the list before. In the first list of all
+// only the newest log counts: how old the others are nobody knows.
+func (f *flights) fresh(logs []entry) []int {
+	var out []int
+	for i := range logs {
+		logs[i].age = -1
+		if logs[i].size > 0 && !f.seen[logs[i].key()] && (f.hasSeen || len(out) == 0) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
