@@ -70,3 +70,14 @@ func judge(pairs []segment.ClockPair, source string) (c Clock, spread int64, ok 
 	middle := offsets[len(offsets)/2]
 	return Clock{Source: source, UncertaintyUsec: within + spread/2, Pairs: len(offsets), OffsetUsec: middle}, spread, true
 }
+
+// times gives UTC to times since boot.
+type times struct{ clock Clock }
+
+// utc returns a time since boot as UTC, and as text; where no clock was known it stays as it is.
+func (t times) utc(boot int64) (text string, usec int64) {
+	if t.clock.Source == "none" {
+		return formatBoot(boot), boot
+	}
+	return formatUTC(boot + t.clock.OffsetUsec), boot + t.clock.OffsetUsec
+}
