@@ -29,7 +29,9 @@ func openCommand() *cobra.Command {
 		Use:   "open DIR -i FILE -o OUT",
 		Short: "Open sealed records with the operator's identity, offline",
 		Long: `open verifies DIR, unlocks its records and writes each to OUT/<device>/<record>/: telemetry.tlog,
-noise.bin, noise.jsonl, audit.jsonl and flight.json. DIR is read only, never changed. Of cut and
+noise.bin, noise.jsonl, sent.tlog and sent.jsonl (what went to the autopilot), audit.jsonl, flight.json,
+autopilot/ (its logs, parameters and missions) and media/<camera>/ (video, photos, copies of them with
+geotags). A log that was pulled after a flight is put into that flight's folder too. DIR is read only, never changed. Of cut and
 damaged records everything that is intact is kept, and flight.json says what is missing and why.
 What is tampered, unsigned or otherwise not proven goes below <record>/unverified/ only, under the
 same names. OUT must be absent or empty; it is made readable for its owner only, because it is no
@@ -65,6 +67,7 @@ type openedRecord struct {
 	State      vault.State `json:"state"`
 	Frames     int64       `json:"frames"`
 	NoiseBytes int64       `json:"noise_bytes"`
+	Files      int         `json:"files"`
 	Folder     string      `json:"folder"`
 	Error      string      `json:"error,omitempty"`
 
@@ -76,6 +79,7 @@ func runOpen(cmd *cobra.Command, dir string, o openOptions) error {
 	if err != nil {
 		return err
 	}
+	later := src.followers(o.flight)
 	nothing := src.choose(o.flight)
 	ids, err := readIdentities(o.identities)
 	if err != nil {
@@ -95,7 +99,7 @@ func runOpen(cmd *cobra.Command, dir string, o openOptions) error {
 	}
 	bar := progress(src, "opening")
 	opener := &flight.Opener{FS: src.fsys, Keys: open.New(ids...), Custody: c.record, Progress: func(n int64) { bar.Add(n, func() string { return "opening" }) }}
-	rows, code, err := openAll(cmd.Context(), src, opener, o.out, c)
+	rows, code, err := openAll(cmd.Context(), src, opener, o.out, c, later)
 	bar.Finish()
 	if err != nil {
 		return err
@@ -146,7 +150,7 @@ func progress(src *source, what string) *cli.Bar {
 }
 
 // openAll opens the records one by one. The code is that of the worst state.
-func openAll(ctx context.Context, src *source, opener *flight.Opener, out string, c *checked) (rows []openedRecord, code int, err error) {
+func openAll(ctx context.Context, src *source, opener *flight.Opener, out string, c *checked, later followers) (rows []openedRecord, code int, err error) {
 	state := c.state()
 	refused := 0
 	for _, d := range src.devices {
@@ -168,6 +172,11 @@ func openAll(ctx context.Context, src *source, opener *flight.Opener, out string
 			rows = append(rows, row)
 		}
 		rows = append(rows, c.missing(d)...)
+		delivered, err := later.deliver(ctx, src, d, opener, c, out)
+		if err != nil {
+			return nil, 0, err
+		}
+		state = state.Worse(delivered)
 	}
 	code = exitCode(state)
 	if refused > 0 && code != cli.Tampered {
@@ -203,7 +212,7 @@ func openOne(opener *flight.Opener, d vault.Device, r vault.Record, out string) 
 	case err != nil:
 		return row, fmt.Errorf("open %s: %w", row.ID, err)
 	}
-	row.State, row.Frames, row.NoiseBytes, row.Folder = s.State, s.Frames, s.Noise.Bytes, flight.Folder(out, d, r)
+	row.State, row.Frames, row.NoiseBytes, row.Files, row.Folder = s.State, s.Frames, s.Noise.Bytes, len(s.Files), flight.Folder(out, d, r)
 	row.SealedToOthers = s.SealedToOthers
 	return row, nil
 }

@@ -108,3 +108,14 @@ func uncertainty(own []segment.ClockPair, chosen int64) int64 {
 }
 
 func offset(p segment.ClockPair) int64 { return p.UTCUsec - p.BootUsec }
+
+// times gives UTC to times since boot.
+type times struct{ clock Clock }
+
+// utc returns a time since boot as UTC, and as text; where no clock was known it stays as it is.
+func (t times) utc(boot int64) (text string, usec int64) {
+	if t.clock.Source == "none" {
+		return formatBoot(boot), boot
+	}
+	return formatUTC(boot + t.clock.OffsetUsec), boot + t.clock.OffsetUsec
+}

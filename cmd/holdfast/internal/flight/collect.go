@@ -2,6 +2,7 @@ package flight
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"holdfast/mavlink"
@@ -29,6 +30,9 @@ type collector struct {
 	lastNoise *noiseRun
 	segments  []SegmentReport
 	audit     auditCollector
+	streams   map[byte]*pieces // of files, by letter
+	files     *files
+	sent      sentCollector
 
 	frames       int64 // entries written
 	frameBytes   int64
@@ -49,6 +53,7 @@ const (
 	hasMeta parts = 1 << iota
 	hasData
 	hasNoise
+	hasSent
 )
 
 type source struct {
@@ -62,15 +67,25 @@ type event struct {
 
 func newCollector(out *output) *collector {
 	c := &collector{out: out, have: map[uint64]parts{}, gaps: map[source]*GapReport{}, messages: map[uint32]*MessageReport{},
-		lines: map[int]segment.LineErrors{}, noise: noiseTotal{reasons: map[string]int64{}}}
+		lines: map[int]segment.LineErrors{}, noise: noiseTotal{reasons: map[string]int64{}},
+		streams: map[byte]*pieces{}, files: newFiles(out.dir), sent: sentCollector{counts: map[sentKey]*SentCount{}}}
 	c.audit = auditCollector{c: c, have: map[uint64]parts{}, layers: map[string]int64{}}
 	return c
 }
 
+// close gives up what is open, without finishing it.
+func (c *collector) close() error {
+	return errors.Join(c.out.close(), c.sent.remove(), c.files.close())
+}
+
 // of returns what takes the blocks of a segment's file, and the number of entries that it has.
 func (c *collector) of(file string) (h segment.Handler, entries *int64) {
-	if file[0] == 'X' {
+	switch file[0] {
+	case segment.StreamAudit:
 		return &c.audit, &c.audit.lines
+	case segment.StreamAutopilot, segment.StreamVideo, segment.StreamPhoto:
+		p := c.stream(file[0])
+		return p, &p.count
 	}
 	return c, &c.frames
 }
@@ -81,6 +96,9 @@ func (c *collector) Meta(m *segment.Meta) error {
 	c.known = c.have[m.Block]
 	if m.Header == nil && m.Block != c.partialOf {
 		c.takePartial()
+	}
+	if m.Header != nil {
+		c.sent.origins = m.Header.Origins
 	}
 	if c.known&hasMeta != 0 {
 		return nil

@@ -1,6 +1,7 @@
 // Package flight opens one sealed record: unlocks its flight identity, reads its segments,
 // keeps what is intact of cut and damaged ones, and writes telemetry.tlog, noise.bin,
-// noise.jsonl, audit.jsonl and flight.json. What custody could not prove it writes below
+// noise.jsonl, sent.tlog, sent.jsonl, audit.jsonl, the files of autopilot/ and media/, and
+// flight.json. What custody could not prove it writes below
 // unverified/, under the same names. It reads the sealed files and never changes them.
 package flight
 
@@ -30,6 +31,9 @@ type Opener struct {
 	// not name it. What is not proven then goes below unverified/. Where Custody is not set
 	// nothing was verified, and everything is in place.
 	Custody func(dev vault.Device, record string) *custody.RecordReport
+
+	opened     map[string]*done // since the last Deliver, by record
+	deliveries []delivery
 }
 
 // Open writes what is in rec to the folder out, which it makes, 0700. Streams that are sealed to
@@ -54,13 +58,17 @@ func (o *Opener) Open(dev vault.Device, rec vault.Record, out string) (*Summary,
 			return nil, errors.Join(err, t.abandon())
 		}
 	}
-	return t.finish()
+	s, err := t.finish()
+	if err == nil {
+		o.remember(t, s)
+	}
+	return s, err
 }
 
 // segment reads one segment, in whichever forms it is there. Blocks that both forms hold are
 // taken once.
 func (o *Opener) segment(t *targets, s vault.Segment, id age.Identity) error {
-	if s.Stream != 'T' && s.Stream != 'X' {
+	if !t.wants(s.Stream) {
 		return nil
 	}
 	report := SegmentReport{Name: s.File, State: s.State, Bytes: s.Size}

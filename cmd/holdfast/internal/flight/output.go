@@ -139,8 +139,10 @@ func (o *output) jsonLines(name string, fill func(write func(any) error) error) 
 	return errors.Join(err, w.Flush(), f.Close())
 }
 
-func (o *output) summary(s *Summary) error {
-	f, err := create(o.dir, "flight.json")
+func (o *output) summary(s *Summary) error { return o.json("flight.json", s) }
+
+func (o *output) json(name string, s *Summary) error {
+	f, err := create(o.dir, name)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,8 @@ type Summary struct {
 	Grade             string                    `json:"grade"`
 	Links             []segment.Link            `json:"links"`
 	Notes             []segment.Note            `json:"notes,omitempty"`
+	Operator          string                    `json:"operator,omitempty"` // tags of the configuration
+	Case              string                    `json:"case,omitempty"`
 	Span              Span                      `json:"span"`
 	Clock             Clock                     `json:"clock"`
 	Frames            int64                     `json:"frames"`
@@ -44,6 +46,9 @@ type Summary struct {
 	RingDrops         DropReport                `json:"ring_drops"`
 	Sync              SyncReport                `json:"sync"`
 	Audit             AuditReport               `json:"audit"`
+	Sent              SentReport                `json:"sent"`
+	Streams           map[string]*StreamReport  `json:"streams"`
+	Files             []*FileReport             `json:"files"`
 	Segments          []SegmentReport           `json:"segments"`
 	Missing           []Missing                 `json:"missing"`
 	// SealedToOthers are streams that no identity given opens: nothing is wrong with them.
@@ -177,20 +182,19 @@ func finish(c *collector, w *output, dev vault.Device, rec vault.Record, more fu
 	c.takePartial()
 	c.keep(c.audit.takePartial())
 	s := c.summary(dev, rec)
+	t := times{s.Clock}
+	if err := c.setFiles(s, t); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
 	if more != nil {
 		more(s)
 	}
-	offset := s.Clock.OffsetUsec
-	utc := func(boot int64) (string, int64) {
-		if s.Clock.Source == "none" {
-			return formatBoot(boot), boot
-		}
-		return formatUTC(boot + offset), boot + offset
-	}
+	offset, utc := s.Clock.OffsetUsec, t.utc
 	s.Span.Start, _ = utc(c.firstUsec)
 	s.Span.End, _ = utc(c.lastUsec)
 	slices.SortStableFunc(c.events, func(a, b event) int { return cmp.Compare(a.BootUsec, b.BootUsec) })
-	err := errors.Join(w.err, w.restamp(offset), w.noiseIndex(utc), w.audit(c.events, utc), w.close())
+	err := errors.Join(w.err, w.restamp(offset), w.noiseIndex(utc), w.audit(c.events, utc),
+		c.sent.write(w, t, s.Links), w.close())
 	if err == nil {
 		err = w.summary(s)
 	}
@@ -199,7 +203,7 @@ func finish(c *collector, w *output, dev vault.Device, rec vault.Record, more fu
 
 func (c *collector) summary(dev vault.Device, rec vault.Record) *Summary {
 	s := &Summary{Format: 1, Device: dev.ID, Record: rec.ID.String(), Kind: rec.ID.Kind.String(), Frames: c.frames, FrameBytes: c.frameBytes,
-		UnknownIDFrames: c.unknown, Messages: map[string]*MessageReport{}, Segments: c.segments, Missing: []Missing{}, LineErrors: []segment.LineErrors{},
+		UnknownIDFrames: c.unknown, Messages: map[string]*MessageReport{}, Segments: c.segments, Missing: []Missing{}, Files: []*FileReport{}, LineErrors: []segment.LineErrors{},
 		Clock: weigh(c.pairs), Noise: NoiseReport{c.noise.bytes, c.noise.runs, c.noise.reasons},
 		Sync: SyncReport{Count: c.sync.count, MaxUsec: c.sync.max}, State: rec.State}
 	s.Span = Span{Seconds: float64(c.lastUsec-c.firstUsec) / 1e6, StartBootUsec: c.firstUsec, EndBootUsec: c.lastUsec}
@@ -217,6 +221,8 @@ func (c *collector) summary(dev vault.Device, rec vault.Record) *Summary {
 	c.setGaps(s)
 	c.setDrops(s)
 	c.setAudit(s)
+	c.setSent(s)
+	c.setStreams(s)
 	c.setState(s, rec)
 	return s
 }
@@ -227,7 +233,7 @@ func (c *collector) setHeader(s *Summary) {
 	}
 	h := c.headers[0]
 	s.Continues, s.Boot, s.Version, s.Board, s.Lock, s.Grade = h.Continues, h.Boot, h.Version, h.Board, h.Lock, h.Grade
-	s.Links, s.Notes = h.Links, h.Notes
+	s.Links, s.Notes, s.Operator, s.Case = h.Links, h.Notes, h.Operator, h.Case
 	for _, h := range c.headers {
 		if h.Device != s.Device || h.Record != s.Record {
 			s.Missing = append(s.Missing, Missing{"a place for a foreign segment", fmt.Sprintf("segment %d says that it belongs to %s of device %s", h.Segment, h.Record, h.Device)})

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"holdfast/crypto/custody"
+	"holdfast/storage/segment"
 	"holdfast/storage/vault"
 )
 
@@ -99,10 +100,26 @@ type targets struct {
 
 	place, apart       *collector
 	placeOut, apartOut *output
+	only               string        // where set, only files about this record are taken
+	apartFiles         []*FileReport // what finish found below unverified/
+}
+
+// onlyFiles tells that nothing but files about another record is wanted.
+func (t *targets) onlyFiles() bool { return t.only != "" }
+
+// wants tells whether a stream's segments are read.
+func (t *targets) wants(stream byte) bool {
+	if t.onlyFiles() {
+		return stream == segment.StreamAutopilot
+	}
+	return strings.IndexByte("TVPAX", stream) >= 0
 }
 
 func (t *targets) open() (err error) {
 	t.place, t.placeOut, err = newTarget(t.dir)
+	if err == nil {
+		t.place.files.only = t.only
+	}
 	return err
 }
 
@@ -124,14 +141,15 @@ func (t *targets) unverified() (*collector, error) {
 		if t.apart, t.apartOut, err = newTarget(filepath.Join(t.dir, unverifiedDir)); err != nil {
 			return nil, err
 		}
+		t.apart.files.only = t.only
 	}
 	return t.apart, nil
 }
 
 func (t *targets) abandon() error {
-	err := t.placeOut.close()
+	err := t.place.close()
 	if t.apart != nil {
-		err = errors.Join(err, t.apartOut.close())
+		err = errors.Join(err, t.apart.close())
 	}
 	return err
 }
@@ -143,8 +161,9 @@ func (t *targets) finish() (*Summary, error) {
 		var err error
 		other, err = finish(t.apart, t.apartOut, t.dev, t.rec, nil)
 		if err != nil {
-			return nil, errors.Join(err, t.placeOut.close())
+			return nil, errors.Join(err, t.place.close())
 		}
+		t.apartFiles = other.Files
 	}
 	return finish(t.place, t.placeOut, t.dev, t.rec, func(s *Summary) {
 		t.verified(s, other)
