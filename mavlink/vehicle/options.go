@@ -20,6 +20,7 @@ type Options struct {
 	Seed     uint64        // picks place, wind, grid and noise
 	Duration time.Duration // of the whole run, from power-on to the last frame; 0: no end
 	Start    time.Time     // UTC of power-on, for SYSTEM_TIME; the zero time is 2026-01-01
+	After    time.Duration // how much longer than Duration it stays powered, on the ground
 	Camera   bool          // add a camera (component 100) and a gimbal (component 154)
 	System   uint8         // MAVLink system id; 0 is 1
 
@@ -115,7 +116,7 @@ func (o *Options) check() error {
 		return fmt.Errorf("%w: log of %d bytes", ErrOption, o.LogSize)
 	case o.LogRate < 0 || o.LogRate > maxLogRate:
 		return fmt.Errorf("%w: log of %d bytes a second", ErrOption, o.LogRate)
-	case o.TimeLate < 0 || o.RebootAt < 0:
+	case o.TimeLate < 0 || o.RebootAt < 0 || o.After < 0:
 		return fmt.Errorf("%w: a time before power-on", ErrOption)
 	case o.ArmAuth && o.Stack != PX4:
 		return fmt.Errorf("%w: arm authorisation is PX4's", ErrOption)

@@ -119,10 +119,12 @@ func (v *Vehicle) getInterval(id uint32) common.MAV_RESULT {
 }
 
 // streamOf finds the autopilot's stream of a message id. A stream has to build one message
-// to be known by its id; noise drawn for that must not change what the flight draws.
+// to be known by its id, as if there were a position; noise drawn for that must not change
+// what the flight draws.
 func (v *Vehicle) streamOf(id uint32) *stream {
-	sense := v.sense
-	defer func() { v.sense = sense }()
+	sense, ready := v.sense, v.plan.readyAt
+	v.plan.readyAt = 0
+	defer func() { v.sense, v.plan.readyAt = sense, ready }()
 	for i := range v.streams {
 		s := &v.streams[i]
 		if s.comp != autopilotID {

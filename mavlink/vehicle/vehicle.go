@@ -187,12 +187,17 @@ func (v *Vehicle) Next() (Emission, bool) {
 		return Emission{}, false
 	}
 	e := v.queue[0]
-	if v.opt.Duration > 0 && e.At > v.opt.Duration {
+	if v.over(e.At) {
 		v.queue, v.done = nil, true
 		return Emission{}, false
 	}
 	v.queue = v.queue[1:]
 	return e, true
+}
+
+// over tells that a time is behind the end of the run.
+func (v *Vehicle) over(at time.Duration) bool {
+	return v.opt.Duration > 0 && at > v.opt.Duration+v.opt.After
 }
 
 // Err returns why Next ended early: a message that gomavlib cannot encode; else nil.
@@ -217,7 +222,7 @@ func (v *Vehicle) State() State {
 func (v *Vehicle) step() {
 	v.queue = v.queue[:0]
 	v.now += tick
-	if v.opt.Duration > 0 && v.now > v.opt.Duration {
+	if v.over(v.now) {
 		v.done = true
 		return
 	}
