@@ -62,7 +62,7 @@ func (c *camera) shoot(v *Vehicle) {
 	c.pending = append(c.pending,
 		&common.MessageCameraTrigger{TimeUsec: v.us(), Seq: c.images},
 		&common.MessageCameraImageCaptured{
-			TimeBootMs: v.ms(), TimeUtc: uint64(v.opt.Start.Add(v.now).UnixMicro()), CameraId: 1, Lat: lat, Lon: lon,
+			TimeBootMs: v.ms(), TimeUtc: uint64(v.utc().UnixMicro()), CameraId: 1, Lat: lat, Lon: lon,
 			Alt: millis(v.nav.homeAlt - v.body.pos[2]), RelativeAlt: millis(-v.body.pos[2]), Q: c.quaternion(v),
 			ImageIndex: int32(c.images), CaptureResult: 1,
 		})

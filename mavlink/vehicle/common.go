@@ -2,6 +2,7 @@ package vehicle
 
 import (
 	"math"
+	"time"
 
 	"github.com/bluenviron/gomavlib/v3/pkg/dialects/common"
 	"github.com/bluenviron/gomavlib/v3/pkg/message"
@@ -9,9 +10,12 @@ import (
 
 // This file holds the messages that both stacks send: attitude, position and guidance.
 
-func (v *Vehicle) ms() uint32 { return uint32(v.now.Milliseconds()) }
+// up is the time since the autopilot started.
+func (v *Vehicle) up() time.Duration { return v.now - v.bootAt }
 
-func (v *Vehicle) us() uint64 { return uint64(v.now.Microseconds()) }
+func (v *Vehicle) ms() uint32 { return uint32(v.up().Milliseconds()) }
+
+func (v *Vehicle) us() uint64 { return uint64(v.up().Microseconds()) }
 
 func attitude(v *Vehicle) message.Message {
 	r := v.body.rates()

@@ -155,18 +155,6 @@ func obstacleDistance(v *Vehicle) message.Message {
 	return m
 }
 
-func systemTime(v *Vehicle) message.Message {
-	m := &common.MessageSystemTime{TimeBootMs: v.ms()}
-	if v.now >= v.plan.gpsAt {
-		m.TimeUnixUsec = uint64(v.opt.Start.Add(v.now).UnixMicro())
-	}
-	return m
-}
-
-func timesync(v *Vehicle) message.Message {
-	return &common.MessageTimesync{Ts1: v.now.Nanoseconds()}
-}
-
 func hygrometer(v *Vehicle) message.Message {
 	return &common.MessageHygrometerSensor{Temperature: int16(1720 + v.noise(4)), Humidity: uint16(6150 + v.noise(12))}
 }
@@ -179,6 +167,9 @@ func autopilotVersion(v *Vehicle) message.Message {
 			common.MAV_PROTOCOL_CAPABILITY_MAVLINK2 | common.MAV_PROTOCOL_CAPABILITY_SET_ATTITUDE_TARGET,
 		FlightSwVersion: 0x040600ff, BoardVersion: 140 << 16, VendorId: 0x1209, ProductId: 0x5741,
 		Uid: v.opt.Seed*0x9e3779b97f4a7c15 | 1,
+	}
+	if v.opt.FTP {
+		m.Capabilities |= common.MAV_PROTOCOL_CAPABILITY_FTP
 	}
 	copy(m.FlightCustomVersion[:], "3fc7011a")
 	return m

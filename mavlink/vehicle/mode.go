@@ -104,9 +104,12 @@ func (v *Vehicle) missionSeq() uint16 {
 
 func (v *Vehicle) missionTotal() uint16 { return uint16(2 + len(v.plan.grid)) }
 
+// missionID tells one plan from another; the survey of this flight never changes.
+const missionID = 0x5f3a11d2
+
 func missionCurrent(v *Vehicle) message.Message {
 	m := &common.MessageMissionCurrent{
-		Seq: v.missionSeq(), Total: v.missionTotal(), MissionId: 0x5f3a11d2,
+		Seq: v.missionSeq(), Total: v.missionTotal(), MissionId: missionID,
 		MissionState: common.MISSION_STATE_NOT_STARTED, MissionMode: 2,
 	}
 	switch p := v.pilot.phase; {
@@ -129,7 +132,9 @@ func (v *Vehicle) missionReached(waypoint int) {
 func (v *Vehicle) later(m message.Message) { v.events = append(v.events, m) }
 
 func (v *Vehicle) say(s common.MAV_SEVERITY, format string, args ...any) {
-	v.later(&common.MessageStatustext{Severity: s, Text: fmt.Sprintf(format, args...)})
+	text := fmt.Sprintf(format, args...)
+	v.later(&common.MessageStatustext{Severity: s, Text: text})
+	v.logText(s, text)
 }
 
 // announce sends what an autopilot says when a phase begins. The HEARTBEAT goes out at

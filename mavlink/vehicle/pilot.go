@@ -89,7 +89,7 @@ func (v *Vehicle) decide() {
 			v.enter(standby)
 		}
 	case standby:
-		if v.now >= v.plan.armAt {
+		if v.now >= v.plan.armAt && v.mayArm() {
 			v.enter(armed)
 		}
 	case armed:
@@ -124,7 +124,11 @@ func (v *Vehicle) decideArmed(t time.Duration) {
 		v.enter(landed)
 		return
 	}
-	if t >= spoolUp && (v.plan.disarmBy == 0 || (v.plan.disarmBy-v.plan.armAt).Seconds() >= shortestHop) {
+	began := v.plan.armAt
+	if v.arming.late {
+		began = v.pilot.since
+	}
+	if t >= spoolUp && (v.plan.disarmBy == 0 || (v.plan.disarmBy-began).Seconds() >= shortestHop) {
 		v.enter(takeOff)
 	}
 }

@@ -7,18 +7,23 @@
 // position and consumption fits current. Messages and enumerations are gomavlib's
 // (https://mavlink.io/en/messages/); frames leave at the pace of a 921,600 baud line.
 //
-// It reads no clock, opens no device and listens to nobody: commands sent to it have no
-// effect. It is no aid for tuning a controller.
+// What is sent to it, by Hear or Receive, it answers as those stacks do: settings, mission,
+// message rates, its logs (streamed, pulled and by MAVLink FTP), clocks, and whether it may
+// arm. It takes no order that moves it: the flight is the plan's. It reads no clock and
+// opens no device. It is no aid for tuning a controller.
 package vehicle
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/bluenviron/gomavlib/v3/pkg/message"
 
+	"holdfast/mavlink"
 	"holdfast/mavlink/codec"
 )
 
@@ -58,17 +63,6 @@ func ParseStack(name string) (Stack, error) {
 	return 0, fmt.Errorf("%w: %q", ErrStack, name)
 }
 
-// Options describe a flight. The zero value is an ArduPilot-like vehicle, system 1,
-// without a camera, that flies until it is stopped or its battery is low.
-type Options struct {
-	Stack    Stack
-	Seed     uint64        // picks place, wind, grid and noise
-	Duration time.Duration // of the whole run, from power-on to the last frame; 0: no end
-	Start    time.Time     // UTC of power-on, for SYSTEM_TIME; the zero time is 2026-01-01
-	Camera   bool          // add a camera (component 100) and a gimbal (component 154)
-	System   uint8         // MAVLink system id; 0 is 1
-}
-
 // Emission is one frame leaving the vehicle.
 type Emission struct {
 	At  time.Duration // since power-on, when its last byte is on the line; never falls
@@ -99,8 +93,9 @@ const (
 	byteTime = 10 * time.Second / 921600
 )
 
-// Vehicle is one simulated flight. The same options give the same frames, byte for byte,
-// on the same architecture. Not safe for concurrent use.
+// Vehicle is one simulated flight. The same options and the same frames heard at the same
+// times give the same frames, byte for byte, on the same architecture. Not safe for
+// concurrent use.
 type Vehicle struct {
 	opt  Options
 	plan plan
@@ -117,30 +112,44 @@ type Vehicle struct {
 	streams []stream
 	params  []param
 	events  []message.Message // of the autopilot, for the next tick
-	seqs    map[uint8]*uint8
+	seqs    map[sender]*uint8
 	sent    uint32 // frames of component 1
 	coder   *codec.Codec
 	camera  *camera
 	eventNo uint16
+
+	scanner    *mavlink.Scanner // of Hear
+	inbox      []letter
+	bootAt     time.Duration // the last restart
+	paramsFrom time.Duration // when the burst of parameters began, or begins
+	arming     arming
+	logs       logbook
+	pull       pull
+	files      ftpServer
+	blocks     *blockStream // ArduPilot, while a client is there
+	ulog       *ulogStream  // PX4, likewise
+	script     []Scripted
+	counts     Counts
 
 	queue []Emission
 	done  bool
 	err   error
 }
 
-// New returns a vehicle that is about to be powered on, or ErrStack or ErrDuration.
+// converse sets up what has to do with others.
+func (v *Vehicle) converse() {
+	v.scanner = mavlink.NewScanner(ear{v})
+	v.paramsFrom = paramFrom
+	v.logs = newLogbook(&v.opt)
+	v.script = slices.Clone(v.opt.Script)
+	slices.SortStableFunc(v.script, func(a, b Scripted) int { return cmp.Compare(a.At, b.At) })
+}
+
+// New returns a vehicle that is about to be powered on, or ErrStack, ErrDuration
+// or ErrOption.
 func New(o Options) (*Vehicle, error) {
-	if o.Stack != ArduPilot && o.Stack != PX4 {
-		return nil, fmt.Errorf("%w: %d", ErrStack, int(o.Stack))
-	}
-	if o.Duration < 0 {
-		return nil, fmt.Errorf("%w: %v", ErrDuration, o.Duration)
-	}
-	if o.Start.IsZero() {
-		o.Start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
-	if o.System == 0 {
-		o.System = 1
+	if err := o.complete(); err != nil {
+		return nil, err
 	}
 	// One source per concern, so that a camera changes no sensor and a sensor no wind.
 	place := rand.New(rand.NewPCG(o.Seed, 1))
@@ -150,7 +159,7 @@ func New(o Options) (*Vehicle, error) {
 		air:   newAir(rand.New(rand.NewPCG(o.Seed, 2))),
 		power: newPower(),
 		sense: rand.New(rand.NewPCG(o.Seed, 3)),
-		seqs:  map[uint8]*uint8{},
+		seqs:  map[sender]*uint8{},
 		coder: codec.New(),
 	}
 	v.nav = newNav(place)
@@ -165,6 +174,7 @@ func New(o Options) (*Vehicle, error) {
 	for i := range v.streams {
 		v.streams[i].stagger(i)
 	}
+	v.converse()
 	return v, nil
 }
 
@@ -177,12 +187,17 @@ func (v *Vehicle) Next() (Emission, bool) {
 		return Emission{}, false
 	}
 	e := v.queue[0]
-	if v.opt.Duration > 0 && e.At > v.opt.Duration {
+	if v.over(e.At) {
 		v.queue, v.done = nil, true
 		return Emission{}, false
 	}
 	v.queue = v.queue[1:]
 	return e, true
+}
+
+// over tells that a time is behind the end of the run.
+func (v *Vehicle) over(at time.Duration) bool {
+	return v.opt.Duration > 0 && at > v.opt.Duration+v.opt.After
 }
 
 // Err returns why Next ended early: a message that gomavlib cannot encode; else nil.
@@ -207,10 +222,14 @@ func (v *Vehicle) State() State {
 func (v *Vehicle) step() {
 	v.queue = v.queue[:0]
 	v.now += tick
-	if v.opt.Duration > 0 && v.now > v.opt.Duration {
+	if v.over(v.now) {
 		v.done = true
 		return
 	}
+	if v.rebooting() {
+		v.reboot()
+	}
+	v.read()
 	dt := tick.Seconds()
 	v.air.step(dt, v.body.height())
 	cmd := v.fly(dt)
@@ -219,5 +238,6 @@ func (v *Vehicle) step() {
 	if v.camera != nil {
 		v.camera.step(v)
 	}
+	v.writeLog()
 	v.emit()
 }
