@@ -247,6 +247,24 @@ func (in *intake) eventLocked(at time.Duration, kind, detail string) {
 	in.r.ring.note(at, segment.Event{Kind: kind, Link: in.cfg.Name, Detail: detail})
 }
 
+// Event notes something in the record that is open, or is begun next. Safe for concurrent use, but
+// not from Config.Tap.
+func (r *Recorder) Event(kind, detail string) { r.event(kind, detail) }
+
+// Clock notes a clock pair of the autopilot.
+func (r *Recorder) Clock(p segment.ClockPair) {
+	r.clock.autopilot(p)
+	r.ring.mu.Lock()
+	defer r.ring.mu.Unlock()
+	if r.ring.muted {
+		return
+	}
+	m := &r.ring.current().block.Meta
+	if len(m.Clock) < batchPairs {
+		m.Clock = append(m.Clock, p)
+	}
+}
+
 // event notes something that is about no link.
 func (r *Recorder) event(kind, detail string) {
 	r.ring.mu.Lock()

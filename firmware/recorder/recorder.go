@@ -63,6 +63,10 @@ type Recorder struct {
 	outlets []*outlet
 	several bool
 
+	files     fileQueue
+	sealAsked atomic.Bool
+	sealed    atomic.Bool
+	full      atomic.Bool
 	refusals  map[uint8]*refusals // with the ring's lock
 	sentBytes atomic.Int64
 
@@ -205,6 +209,8 @@ type Snapshot struct {
 	Grade     string // A, B, none
 	LinkUp    []bool // by link: it is open
 	Sent      int64  // bytes that went out
+	Sealed    bool   // Seal was called, and all is durable
+	Full      bool   // there is no room for telemetry either
 }
 
 // Snapshot may be called from any goroutine.
@@ -213,7 +219,7 @@ func (r *Recorder) Snapshot() Snapshot {
 	defer r.mu.Unlock()
 	s := Snapshot{State: r.state, Armed: r.armed.Load(), Record: r.record, Frames: r.frames.Load(), Bytes: r.bytes.Load(),
 		Gaps: r.gaps.Load(), Noise: r.noise.Load(), Drops: r.drops.Load(), Free: r.free, LastError: r.vaultErr, Lock: r.lock.Lock, Grade: r.lock.Grade,
-		LinkUp: slices.Clone(r.linkUp), Sent: r.sentBytes.Load()}
+		LinkUp: slices.Clone(r.linkUp), Sent: r.sentBytes.Load(), Sealed: r.sealed.Load(), Full: r.full.Load()}
 	if s.LastError == "" {
 		s.LastError = r.linkErr
 	}

@@ -21,6 +21,7 @@ const (
 	// batchGaps and batchEvents bound the lists of a batch; the rest is counted.
 	batchGaps   = 32
 	batchEvents = 64
+	batchPairs  = 16
 )
 
 // batch is a run of entries and noise that go into one block. It begins where the arming

@@ -46,6 +46,7 @@ type writer struct {
 	before   []segment.Block // ArmedOnly: what came since the last flight
 	beforeN  int
 
+	sealed    bool // an operator has asked for the end, and all is durable
 	g         guarding
 	nextAudit time.Duration
 }
@@ -61,9 +62,11 @@ func (w *writer) run(done <-chan struct{}) error {
 		w.r.beat.Add(1)
 		now := w.r.cfg.Now()
 		w.guard(now)
+		w.sealing(now)
 		w.look(now)
 		w.drain(now, false)
 		w.passAudit(now, false)
+		w.passFiles(now)
 		if w.tidy(now) {
 			timer.Reset(0)
 		} else {
@@ -86,8 +89,10 @@ func (w *writer) pause(now time.Duration) time.Duration {
 	} else if due, ok := w.due(); ok && !w.full {
 		at = min(at, due)
 	}
-	if due, ok := w.v.AuditDue(); ok && due > now { // one that is due waits for telemetry
-		at = min(at, due)
+	for _, of := range []func() (time.Duration, bool){w.v.AuditDue, w.v.FileDue} {
+		if due, ok := of(); ok && due > now { // one that is due waits for telemetry
+			at = min(at, due)
+		}
 	}
 	return max(at-now, 0)
 }
@@ -230,7 +235,7 @@ const earlyFlush = 500 * time.Millisecond
 // takeArmedOnly keeps what comes on the ground in memory, half a minute of it, and puts it
 // before the flight when there is one.
 func (w *writer) takeArmedOnly(b *batch) error {
-	flying := w.v.Record().Number != 0
+	flying := w.v.Record().Number != 0 && w.kind == vault.Flight // another one is for files alone
 	if flying && w.want != vault.Flight && b.first-w.began >= recordEvery {
 		w.count()
 		w.passAudit(b.first, true)
@@ -313,6 +318,7 @@ func (w *writer) look(now time.Duration) {
 		w.endFull()
 	}
 	w.full = err != nil
+	w.r.full.Store(w.full)
 	if err != nil {
 		w.fault(err)
 	}
@@ -378,6 +384,7 @@ func (w *writer) end() error {
 	w.drain(w.r.cfg.Now(), true)
 	w.count()
 	w.passAudit(w.r.cfg.Now(), true)
+	w.passFiles(w.r.cfg.Now())
 	err := w.v.End()
 	if n := w.r.audit.left(); n > 0 {
 		w.r.log.Warn("attempts without a line in any record", slog.Int64("attempts", n))
