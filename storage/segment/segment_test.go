@@ -39,7 +39,7 @@ var full = segment.Block{
 	},
 	Data:  []byte("entries"),
 	Noise: segment.AppendNoise(nil, segment.NoiseRun{Offset: 11, StampUsec: 12, Link: 1, Reason: 2, Data: []byte("noise")}),
-	Sent: segment.AppendSent(segment.AppendSent(nil, segment.SentRun{StampUsec: 13, Link: 1, Origin: 1, Outcome: segment.SentRefused, Data: []byte("frame")}), segment.SentRun{}),
+	Sent:  segment.AppendSent(segment.AppendSent(nil, segment.SentRun{StampUsec: 13, Link: 1, Origin: 1, Outcome: segment.SentRefused, Data: []byte("frame")}), segment.SentRun{}),
 }
 
 // notCovered lists the fields of a value, and of all below it, that are zero.
