@@ -43,7 +43,10 @@ func broken(t testing.TB) map[string][]byte {
 		"padding length beyond":      skippable(segment.PadMagic, segment.MaxPad+1, ""),
 		"noise run longer":           skippable(segment.NoiseMagic, 22, strings.Repeat("\xFF", 22)),
 		"noise run cut":              skippable(segment.NoiseMagic, 3, "abc"),
-		"unknown skippable":          skippable(0x184D2A52, 4, "abcd"),
+		"sent length beyond":         skippable(segment.SentMagic, segment.MaxSent+1, ""),
+		"sent run longer":            skippable(segment.SentMagic, 15, strings.Repeat("\xFF", 15)),
+		"sent run cut":               skippable(segment.SentMagic, 3, "abc"),
+		"unknown skippable":          skippable(0x184D2A53, 4, "abcd"),
 		"metadata is no JSON":        meta("{]}"),
 		"metadata of the wrong type": meta(`{"block":"x"}`),
 		"metadata nested":            meta(strings.Repeat("[", 20_000)),
@@ -327,6 +330,50 @@ func FuzzParseNoise(f *testing.F) {
 			return
 		}
 		if again := append(segment.AppendNoise(nil, r), rest...); !bytes.Equal(again, p) {
+			t.Fatalf("%x encodes to %x", p, again)
+		}
+	})
+}
+
+// TestSent: what AppendSent makes comes back, and nothing shorter does.
+func TestSent(t *testing.T) {
+	runs := []segment.SentRun{
+		{},
+		{StampUsec: 1 << 60, Link: 255, Origin: 254, Outcome: 253, Data: []byte("x")},
+		{Data: bytes.Repeat([]byte{0xFD}, 100_000)},
+	}
+	var p []byte
+	for _, r := range runs {
+		p = segment.AppendSent(p, r)
+	}
+	for _, want := range runs {
+		r, rest, err := segment.ParseSent(p)
+		if err != nil || r.StampUsec != want.StampUsec || r.Link != want.Link || r.Origin != want.Origin || r.Outcome != want.Outcome || !bytes.Equal(r.Data, want.Data) {
+			t.Fatalf("got %+v, %v; want %+v", r, err, want)
+		}
+		p = rest
+	}
+	if len(p) != 0 {
+		t.Errorf("%d bytes left", len(p))
+	}
+	for _, bad := range []string{"", "00", strings.Repeat("00", 14), strings.Repeat("00", 11) + "00000001", strings.Repeat("00", 11) + "ffffffff", strings.Repeat("00", 11) + "80000000aa"} {
+		if r, _, err := segment.ParseSent(unhex(bad)); err == nil {
+			t.Errorf("%s parses as %+v", bad, r)
+		}
+	}
+}
+
+func FuzzParseSent(f *testing.F) {
+	f.Add(full.Sent)
+	f.Add(segment.AppendSent(nil, segment.SentRun{StampUsec: 1<<64 - 1, Outcome: 9, Data: []byte("ab")}))
+	f.Add(unhex(strings.Repeat("00", 11) + "ffffffff"))
+	f.Add(unhex(strings.Repeat("00", 14)))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		r, rest, err := segment.ParseSent(p)
+		if err != nil {
+			return
+		}
+		if again := append(segment.AppendSent(nil, r), rest...); !bytes.Equal(again, p) {
 			t.Fatalf("%x encodes to %x", p, again)
 		}
 	})

@@ -26,10 +26,13 @@ type item struct {
 	data  string
 	part  bool
 	noise *segment.NoiseRun
+	sent  *segment.SentRun
 }
 
 func (i item) String() string {
 	switch {
+	case i.sent != nil:
+		return fmt.Sprintf("sent %d by %d: %d", len(i.sent.Data), i.sent.Origin, i.sent.Outcome)
 	case i.noise != nil:
 		return fmt.Sprintf("noise %d at %d", len(i.noise.Data), i.noise.Offset)
 	case i.meta != "":
@@ -52,6 +55,12 @@ func (f *found) Data(entries []byte, part bool) error {
 func (f *found) Noise(r segment.NoiseRun) error {
 	r.Data = append([]byte{}, r.Data...)
 	f.items = append(f.items, item{noise: &r})
+	return f.fail
+}
+
+func (f *found) Sent(r segment.SentRun) error {
+	r.Data = append([]byte{}, r.Data...)
+	f.items = append(f.items, item{sent: &r})
 	return f.fail
 }
 

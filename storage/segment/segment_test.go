@@ -23,7 +23,7 @@ var full = segment.Block{
 	Meta: segment.Meta{
 		Header: &segment.Header{Format: 1, Device: "0a1b2c3d", Record: "F00000002", Stream: "T", Segment: 3, Continues: "F00000001",
 			Boot: "b", Version: "v", Lock: "bench", Grade: "none", Board: "rpi4", Links: []segment.Link{{Name: "fc", Device: "/dev/serial0", Baud: 921600}},
-			Notes: []segment.Note{{What: "landlock", Why: "not there"}}},
+			Notes: []segment.Note{{What: "landlock", Why: "not there"}}, RecipientSalt: "00", Origins: []string{"holdfast", "share:ros"}, Operator: "o", Case: "c"},
 		Block: 7, BootUsec: 8, StampOffset: -9, Frames: 2, Runs: [][2]int{{0, 1}, {1, 1}}, Unknown: []int{1}, Offset: 10,
 		Clock:    []segment.ClockPair{{BootUsec: 1, UTCUsec: 2, Source: "autopilot", UncertaintyUsec: 3, Link: 4}},
 		Gaps:     []segment.Gap{{BootUsec: 1, Link: 2, System: 3, Component: 4, Expected: 5, Got: 6, Lost: 7}},
@@ -31,24 +31,45 @@ var full = segment.Block{
 		Lines:  []segment.LineErrors{{Link: 1, Overrun: 2, Buffer: 3, Framing: 4, Parity: 5, Break: 6}},
 		Events: []segment.Event{{BootUsec: 1, Kind: "armed", Link: "fc", Detail: "d"}}, EventsMore: 2,
 		Sync: &segment.Sync{Count: 1, MaxUsec: 2, SumUsec: 3},
+		File: &segment.File{ID: 1, Kind: segment.KindPhoto, Source: "front", Format: "jpg", Name: "IMG_1.JPG", Offset: 2, Size: 3, BeganUsec: 4, BootUsec: 5,
+			Of: "F00000001", Log: 6, UTCUsec: 7, Lost: []segment.Range{{From: 8, To: 9}}, LostBytes: 10, Why: "slow", End: true, SHA256: "ab", Continues: "F00000001",
+			Photo: &segment.Photo{Index: -1, Trigger: "command", TakenUsec: 11, UncertaintyUsec: 12, Pose: &segment.Pose{BootUsec: 13, Latitude: 1.5, Longitude: -2.5,
+				Altitude: 3.5, Height: 4.5, Roll: 5.5, Pitch: 6.5, Yaw: 7.5, AttUsec: 14, HorizontalM: 0.5, VerticalM: 0.25, UncertaintyM: 0.125,
+				Gimbal: &segment.Gimbal{BootUsec: 15, Roll: 8.5, Pitch: 9.5, Yaw: 10.5}}}},
 	},
 	Data:  []byte("entries"),
 	Noise: segment.AppendNoise(nil, segment.NoiseRun{Offset: 11, StampUsec: 12, Link: 1, Reason: 2, Data: []byte("noise")}),
+	Sent:  segment.AppendSent(segment.AppendSent(nil, segment.SentRun{StampUsec: 13, Link: 1, Origin: 1, Outcome: segment.SentRefused, Data: []byte("frame")}), segment.SentRun{}),
+}
+
+// notCovered lists the fields of a value, and of all below it, that are zero.
+func notCovered(name string, v reflect.Value) (zero []string) {
+	if v.IsZero() {
+		return []string{name}
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		return notCovered(name, v.Elem())
+	case reflect.Slice:
+		return notCovered(name, v.Index(v.Len()-1))
+	case reflect.Struct:
+		for i := range v.NumField() {
+			zero = append(zero, notCovered(name+"."+v.Type().Field(i).Name, v.Field(i))...)
+		}
+	}
+	return zero
 }
 
 func TestRoundTrip(t *testing.T) {
-	if v := reflect.ValueOf(full.Meta); true {
-		for i := range v.NumField() {
-			if v.Field(i).IsZero() {
-				t.Errorf("Meta.%s is not covered", v.Type().Field(i).Name)
-			}
-		}
+	if zero := notCovered("Meta", reflect.ValueOf(full.Meta)); len(zero) > 0 {
+		t.Errorf("%q are not covered", zero)
 	}
 	blocks := []segment.Block{
 		full,
 		{Meta: segment.Meta{Block: 8}},
 		{Meta: segment.Meta{Block: 9}, Data: tlogData(300 << 10)},
 		{Meta: segment.Meta{Block: 10}, Noise: segment.AppendNoise(segment.AppendNoise(nil, segment.NoiseRun{Data: []byte("a")}), segment.NoiseRun{Offset: 1})},
+		{Meta: segment.Meta{Block: 12}, Sent: full.Sent},
 		{Meta: segment.Meta{Block: 11}, Data: bytes.Repeat([]byte{0}, segment.MaxFrame)},
 	}
 	got, stats := decode(t, encode(t, blocks...))
@@ -71,6 +92,13 @@ func TestRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			want, p = append(want, item{noise: &r}), rest
+		}
+		for p := b.Sent; len(p) > 0; {
+			r, rest, err := segment.ParseSent(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, p = append(want, item{sent: &r}), rest
 		}
 	}
 	if !reflect.DeepEqual(got.items, want) {
@@ -116,6 +144,18 @@ var rawBytes = []struct {
 		[]item{{meta: `{"block":1,"boot_usec":2,"stamp_offset_usec":0,"frames":0,"offset":4}`}},
 		segment.Stats{Blocks: 1},
 		&segment.Block{Meta: segment.Meta{Block: 1, BootUsec: 2, Offset: 4}},
+	},
+	{
+		"sent",
+		join(meta(`{"block":0,"boot_usec":0,"stamp_offset_usec":0,"frames":0,"offset":0}`),
+			unhex("522a4d18 20000000"), unhex("0000000000000304 05 06 02 00000002 aabb"), unhex("0000000000000305 00 00 00 00000000")),
+		[]item{
+			{meta: `{"block":0,"boot_usec":0,"stamp_offset_usec":0,"frames":0,"offset":0}`},
+			{sent: &segment.SentRun{StampUsec: 0x304, Link: 5, Origin: 6, Outcome: segment.SentFailed, Data: []byte{0xAA, 0xBB}}},
+			{sent: &segment.SentRun{StampUsec: 0x305, Data: []byte{}}},
+		},
+		segment.Stats{Blocks: 1},
+		&segment.Block{Sent: segment.AppendSent(segment.AppendSent(nil, segment.SentRun{StampUsec: 0x304, Link: 5, Origin: 6, Outcome: 2, Data: []byte{0xAA, 0xBB}}), segment.SentRun{StampUsec: 0x305})},
 	},
 	{
 		"noise",
@@ -180,7 +220,7 @@ func TestRawBytes(t *testing.T) {
 // TestStockZstd: what stock zstd makes of a segment is its entries alone.
 func TestStockZstd(t *testing.T) {
 	a, b := tlogData(1000), tlogData(200<<10)
-	p := encode(t, segment.Block{Meta: full.Meta, Data: a, Noise: full.Noise}, segment.Block{Noise: full.Noise}, segment.Block{Data: b})
+	p := encode(t, segment.Block{Meta: full.Meta, Data: a, Noise: full.Noise, Sent: full.Sent}, segment.Block{Noise: full.Noise}, segment.Block{Data: b})
 	p = append(p, skippable(segment.PadMagic, 100, strings.Repeat("\x00", 100))...)
 	want := append(slices.Clone(a), b...)
 	r, err := zstd.NewReader(bytes.NewReader(p))
@@ -206,6 +246,7 @@ func TestEncoderLimits(t *testing.T) {
 	for name, b := range map[string]segment.Block{
 		"data":  {Data: make([]byte, segment.MaxFrame+1)},
 		"noise": {Noise: make([]byte, segment.MaxNoise+1)},
+		"sent":  {Sent: make([]byte, segment.MaxSent+1)},
 		"meta":  {Meta: segment.Meta{Events: []segment.Event{{Detail: strings.Repeat("x", segment.MaxMeta)}}}},
 	} {
 		before := []byte("before")

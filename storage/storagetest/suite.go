@@ -35,6 +35,7 @@ func TestFS(t *testing.T, newFS func(t *testing.T) vault.FS) {
 		{"Rename moves", testRename},
 		{"Rename replaces", testRenameReplaces},
 		{"Rename keeps an open reader on the old file", testRenameReader},
+		{"Link gives a second name", testLink},
 		{"Remove", testRemove},
 		{"ReadDir", testReadDir},
 		{"files are no directories", testKinds},
@@ -273,6 +274,34 @@ func testRenameReader(t *testing.T, fsys vault.FS) {
 	}
 }
 
+func testLink(t *testing.T, fsys vault.FS) {
+	must(t, fsys.Mkdir("d"))
+	f := create(t, fsys, "d/a")
+	write(t, f, "one")
+	err := fsys.Link("d/a", "d/b")
+	if vault.NoLinks(err) {
+		t.Skip("this medium has no hard links")
+	}
+	must(t, err)
+	write(t, f, "two")
+	must(t, f.Sync())
+	must(t, f.Close())
+	must(t, fsys.SyncDir("d"))
+	wantFile(t, fsys, "d/b", "onetwo")
+	wantErr(t, "Link onto a name that is taken", fsys.Link("d/a", "d/b"), fs.ErrExist)
+	wantErr(t, "Link of a missing file", fsys.Link("d/x", "d/y"), fs.ErrNotExist)
+	must(t, fsys.Rename("d/a", "d/b")) // two names of one file: nothing is done
+	wantNames(t, fsys, "d", "a", "b")
+	must(t, fsys.Remove("d/a"))
+	wantNames(t, fsys, "d", "b")
+	wantFile(t, fsys, "d/b", "onetwo")
+	must(t, fsys.Rename("d/b", "d/c"))
+	wantNames(t, fsys, "d", "c")
+	wantFile(t, fsys, "d/c", "onetwo")
+	must(t, fsys.Remove("d/c"))
+	must(t, fsys.Remove("d"))
+}
+
 func testRemove(t *testing.T, fsys vault.FS) {
 	must(t, fsys.Mkdir("d"))
 	put(t, fsys, "d/a", "x")
@@ -441,6 +470,8 @@ func testEscape(t *testing.T, fsys vault.FS) {
 		refused("Remove "+name, fsys.Remove(name))
 		refused("SyncDir "+name, fsys.SyncDir(name))
 		refused("Rename in to "+name, fsys.Rename("in", name))
+		refused("Link in to "+name, fsys.Link("in", name))
+		refused("Link to out of "+name, fsys.Link(name, "out"))
 		refused("Rename to in of "+name, fsys.Rename(name, "in"))
 	}
 	wantFile(t, fsys, "in", "x")

@@ -1,13 +1,11 @@
 package vault_test
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"holdfast/crypto/custody"
 	"holdfast/storage/segment"
@@ -128,6 +126,3 @@ func TestMediaIsCut(t *testing.T) {
 		}
 	}
 }
-
-var _ = bytes.Equal
-var _ = time.Second

@@ -100,6 +100,10 @@ func (w *watchFS) Rename(from, to string) error {
 	return errors.Join(w.alive(), w.unless(func() error { return w.FS.Rename(from, to) }))
 }
 
+func (w *watchFS) Link(from, to string) error {
+	return errors.Join(w.alive(), w.unless(func() error { return w.FS.Link(from, to) }))
+}
+
 func (w *watchFS) Remove(name string) error {
 	return errors.Join(w.alive(), w.unless(func() error { return w.FS.Remove(name) }))
 }
