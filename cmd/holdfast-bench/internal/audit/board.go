@@ -132,6 +132,21 @@ func (b *board) refused() error {
 	return err
 }
 
+// share gives video a recipient of its own, in the records to come.
+func (b *board) share() (err error) {
+	b.crew.video, err = newCrew()
+	return err
+}
+
+// film puts a piece of video into the open record.
+func (b *board) film() error {
+	data := make([]byte, manyBytes)
+	if _, err := b.rng.Read(data); err != nil {
+		return err
+	}
+	return b.v.PutMedia('V', data)
+}
+
 // maintain opens the lock for a ticket and closes it again.
 func (b *board) maintain() error {
 	if err := b.v.End(); err != nil {

@@ -20,6 +20,7 @@ type crew struct {
 	identity age.Identity
 	to       *keys.Recipients
 	line     string
+	video    *crew // whom it seals video for, from some time on; nil: the same
 }
 
 func newCrew() (*crew, error) {
@@ -35,12 +36,16 @@ func newCrew() (*crew, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &crew{ids[0], to, line}, nil
+	return &crew{identity: ids[0], to: to, line: line}, nil
 }
 
-// newKey makes the identity of a record, as the recorder's child does.
+// newKey makes the identities of a record, as the recorder's child does.
 func (c *crew) newKey() (*vault.FlightKey, error) {
-	k, err := keys.NewFlightKey(c.to)
+	var groups []keys.Group
+	if c.video != nil {
+		groups = []keys.Group{{Streams: "V", Recipients: c.video.to}}
+	}
+	k, err := keys.NewFlightKey(c.to, groups...)
 	if err != nil {
 		return nil, err
 	}
@@ -48,11 +53,18 @@ func (c *crew) newKey() (*vault.FlightKey, error) {
 	if _, err := io.ReadFull(rand.Reader, salt); err != nil {
 		return nil, err
 	}
-	fk := &vault.FlightKey{Public: k.Public, Salt: salt, Recipients: []string{custody.Fingerprint(salt, c.line)}}
-	for _, f := range k.Files {
-		fk.Files = append(fk.Files, vault.KeyFile{Name: f.Name, Data: f.Data})
+	fk := &vault.FlightKey{Public: k.Public, Salt: salt, Recipients: []string{custody.Fingerprint(salt, c.line)}, Files: wrapped(k.Files)}
+	for _, g := range k.Groups {
+		fk.Groups = append(fk.Groups, vault.KeyGroup{Streams: g.Streams, Public: g.Public, Files: wrapped(g.Files), Recipients: []string{custody.Fingerprint(salt, c.video.line)}})
 	}
 	return fk, nil
+}
+
+func wrapped(files []keys.WrappedFile) (all []vault.KeyFile) {
+	for _, f := range files {
+		all = append(all, vault.KeyFile{Name: f.Name, Data: f.Data})
+	}
+	return all
 }
 
 // vaultConfig is that of a recorder on the bench.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"holdfast/crypto/custody"
+	"holdfast/crypto/keys"
 )
 
 // mutation is one attack.
@@ -72,7 +73,7 @@ func flip(at int, bit uint) func([]byte) []byte {
 
 // kindOf names what sort of file this is, for the tables.
 func kindOf(name string) string {
-	base := name[strings.LastIndexByte(name, '/')+1:]
+	_, base := keys.SplitGroup(name[strings.LastIndexByte(name, '/')+1:]) // of a key group likewise
 	switch {
 	case strings.HasSuffix(base, ".open.age") && custody.IsSegment(base[:7]):
 		return "open segment"

@@ -68,8 +68,8 @@ func steps(todo ...func() error) error {
 
 // recordDay makes the vault that most attacks are made on. In four starts of the recorder it
 // holds flights and ground records with telemetry and audit, ends of epochs, a maintenance, a record
-// that was cut, a segment whose file failed, and a record that was deleted to make room; it is
-// closed in good order.
+// that was cut, a segment whose file failed, records with a key group and video in it, and a record
+// that was deleted to make room; it is closed in good order.
 func recordDay(dir string, seed uint64) (*subject, error) {
 	b, err := newBoard(dir, seed)
 	if err != nil {
@@ -85,7 +85,7 @@ func recordDay(dir string, seed uint64) (*subject, error) {
 	err = steps(
 		start, ground(12), flight(75), b.maintain, ground(3), b.stop, s.keep, // records 1 to 3
 		start, flight(15), cut, s.keep, // 4
-		start, flight(6), fail, flight(70), ground(3), flight(12), b.stop, s.keep, // 5 to 7
+		b.share, start, flight(6), fail, flight(70), b.film, ground(3), flight(12), b.film, b.stop, s.keep, // 5 to 7
 		full, b.room, ground(12), b.stop, // 8; 1 goes
 		s.open)
 	return s, err

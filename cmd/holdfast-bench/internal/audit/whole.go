@@ -126,8 +126,10 @@ func (m *maker) additions(s *subject) {
 		file := record + "/T000077.age"
 		w := at(file, custody.VerdictUnsigned, custody.VerdictUnsigned, "V15")
 		m.add(s, "add a file", file, func(t tree) { t[file] = some }, w)
-		key := record + "/flight.key.9.age"
-		m.add(s, "add a file", key, func(t tree) { t[key] = t[record+"/flight.key.age"] }, tamperedAt(key, "V14"))
+		for _, name := range []string{"flight.key.9.age", "flight.V.key.9.age", "flight.AP.key.age", "flight.AP.pub"} {
+			key := record + "/" + name
+			m.add(s, "add a file", key, func(t tree) { t[key] = t[record+"/flight.key.age"] }, tamperedAt(key, "V14"))
+		}
 	}
 }
 
