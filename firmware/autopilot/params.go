@@ -83,11 +83,16 @@ func (s *params) handle(m message.Message, _ *entry) {
 	if !ok || v.ParamId == "" || len(s.values) >= maxParams {
 		return
 	}
-	s.index(v)
 	// PX4 adds a checksum over all of them, which is no parameter.
 	if v.ParamId == "_HASH_CHECK" {
 		return
 	}
+	s.keep(v)
+	s.index(v)
+}
+
+// keep takes the value.
+func (s *params) keep(v *common.MessageParamValue) {
 	now := param{v.ParamValue, v.ParamType}
 	old, known := s.values[v.ParamId]
 	if known && old.same(now) {

@@ -1,6 +1,7 @@
 package autopilot_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -24,4 +25,13 @@ func TestArmingScript(t *testing.T) {
 		return
 	}
 	t.Skip("no lua5.3 or lua5.4 here (Debian packages of these names)")
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
