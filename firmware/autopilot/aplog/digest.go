@@ -57,13 +57,16 @@ func (d *digest) gap(n int64) {
 
 // torn: nobody knows how many bytes do not come, but what follows begins with a message.
 func (d *digest) torn() {
+	if d == nil {
+		return
+	}
 	d.walk.gap(true)
 	d.blocks.off = true
 }
 
 const (
 	blockSize = 4 << 10
-	maxBlocks = 64 << 10 // 256 MiB of a log; what lies behind is compared by its messages alone
+	maxBlocks = 32 << 10 // 128 MiB of a log; what lies behind is compared by its messages alone
 )
 
 // blocks are checksums of a file's pieces of blockSize. 0 stands for a piece that did not come

@@ -36,7 +36,8 @@ const (
 	ftpBurstReplies = 2000
 	ftpStep         = 4096
 
-	ftpTries = 6
+	ftpTries    = 6
+	ftpRefusals = 500 // by Out, each outRetry: what it does not want it never sends
 )
 
 // crcFTP goes on with the CRC-32 that CalcFileCRC32 gives: the polynomial of Ethernet, but from 0
@@ -93,14 +94,15 @@ func (m *ftpMessage) nak() uint8 {
 // ftpClient sends requests one at a time and repeats them, with the same number, so that the
 // server sends its answer again instead of doing it twice.
 type ftpClient struct {
-	l     *Logs
-	seq   uint16
-	req   ftpMessage
-	under bool
-	tries int
-	due   time.Duration
-	wait  time.Duration
-	reply func(m ftpMessage, ok bool) // ok is false: no answer
+	l      *Logs
+	seq    uint16
+	req    ftpMessage
+	under  bool
+	tries  int
+	nosend int
+	due    time.Duration
+	wait   time.Duration
+	reply  func(m ftpMessage, ok bool) // ok is false: no answer
 }
 
 func (c *ftpClient) next() uint16 { c.seq += ftpStep + 1; return c.seq }
@@ -108,7 +110,7 @@ func (c *ftpClient) next() uint16 { c.seq += ftpStep + 1; return c.seq }
 // call makes m the request under way. reply is called once.
 func (c *ftpClient) call(m ftpMessage, wait time.Duration, reply func(m ftpMessage, ok bool)) {
 	m.seq = c.next()
-	c.req, c.under, c.tries, c.due, c.wait, c.reply = m, true, 0, 0, wait, reply
+	c.req, c.under, c.tries, c.nosend, c.due, c.wait, c.reply = m, true, 0, 0, 0, wait, reply
 }
 
 func (c *ftpClient) path(op uint8, path string, offset uint32, wait time.Duration, reply func(m ftpMessage, ok bool)) {
@@ -131,6 +133,9 @@ func (c *ftpClient) step(now time.Duration) time.Duration {
 		return now
 	}
 	if !c.l.ask(c.req.encode(c.l.system)) {
+		if c.nosend++; c.nosend >= ftpRefusals {
+			c.answer(ftpMessage{}, false)
+		}
 		return now + outRetry
 	}
 	c.tries++

@@ -15,7 +15,7 @@ func ftpFolders(flavour uint8) []string {
 	if flavour == PX4 {
 		return []string{"/fs/microsd/log", "/log"}
 	}
-	return []string{"/APM/LOGS", "/APM/logs", "logs"}
+	return []string{"/APM/LOGS", "/logs", "logs"}
 }
 
 // Bounds of what a listing may bring.

@@ -47,6 +47,7 @@ func (f *file) lose(r segment.Range) {
 type store struct {
 	t         testing.TB
 	files     map[int]*file
+	bytesHad  int
 	number    uint64
 	full      func() bool
 	confirmed uint64
@@ -76,6 +77,9 @@ func (s *store) Put(f segment.File, data []byte) (uint64, bool) {
 		x.fit(at + 1)
 		if x.have[at] && x.data[at] != b {
 			s.t.Errorf("file %d: byte %d put twice, differently", f.ID, at)
+		}
+		if !x.have[at] {
+			s.bytesHad++
 		}
 		x.data[at], x.have[at] = b, true
 	}

@@ -17,6 +17,8 @@ type entry struct {
 	listed bool   // LOG_ENTRY named it, so LOG_REQUEST_DATA brings it
 	of     string // the flight it is about
 	age    int    // of the logs that came since the list before: 0 the newest; -1: not one of them
+	// stream is the streamed copy of the log; nil: there is none.
+	stream *streamed
 }
 
 func (e entry) key() key { return key{e.id, e.utc, uint32(e.size)} }

@@ -37,6 +37,8 @@ type streamer interface {
 	// want says whether the log shall come. It is called each time that may have changed.
 	want(on bool, now time.Duration)
 	step(now time.Duration) time.Duration
+	// active reports whether a log comes, or is asked for.
+	active() bool
 	rebooted(now time.Duration)
 	// close ends the file that is open; false: the Store had no room.
 	close(why string, now time.Duration) bool
@@ -162,7 +164,9 @@ func (l *Logs) Step(now time.Duration) (next time.Duration) {
 	l.now = max(l.now, now)
 	next = never
 	if l.stream != nil {
-		l.stream.want(l.cfg.Mode.streams() && l.alive() && (l.armed || l.cfg.Disarmed), l.now)
+		if l.alive() { // in a silence all stays as it is: the vehicle may fly on
+			l.stream.want(l.armed || l.cfg.Disarmed, l.now)
+		}
 		next = l.stream.step(l.now)
 	}
 	if l.cfg.Mode.pulls() {

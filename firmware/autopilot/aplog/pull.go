@@ -31,7 +31,7 @@ type puller struct {
 	phase phase
 	at    time.Duration // end of the rest, or of waiting for the erase
 	busy  bool          // the autopilot was asked for something since LOG_REQUEST_END
-	ends  int           // LOG_REQUEST_END to be sent still
+	ends  int           // how often LOG_REQUEST_END may be tried still
 	dead  bool          // the link was silent
 
 	list   *lister
@@ -99,14 +99,21 @@ func (p *puller) halt() {
 	p.list, p.files, p.queue, p.closing = nil, nil, nil, nil
 	p.eraser.stop()
 	if p.busy {
-		p.busy, p.ends = false, 1
+		p.busy, p.ends = false, endTries
 		p.sendEnd()
 	}
 }
 
+// endTries bounds LOG_REQUEST_END on a link that takes nothing.
+const endTries = 20
+
 // sendEnd stops what an autopilot sends. It is the one message of a pull that an armed vehicle gets.
 func (p *puller) sendEnd() {
-	if p.ends > 0 && p.l.cfg.Out.Send(compOnboard, &ap.MessageLogRequestEnd{TargetSystem: p.l.system, TargetComponent: compAutopilot}) {
+	if p.ends == 0 {
+		return
+	}
+	p.ends--
+	if p.l.cfg.Out.Send(compOnboard, &ap.MessageLogRequestEnd{TargetSystem: p.l.system, TargetComponent: compAutopilot}) {
 		p.ends = 0
 	}
 }
@@ -232,8 +239,11 @@ func (p *puller) stepPhase(now time.Duration) time.Duration {
 func (p *puller) stepOne(now time.Duration) time.Duration {
 	switch p.phase {
 	case phaseRest:
-		if now < p.at {
+		switch {
+		case now < p.at:
 			return p.at
+		case p.l.stream != nil && p.l.stream.active() && !p.l.cfg.Disarmed:
+			return now + outRetry // its tail comes first
 		}
 		p.startList()
 	case phaseList:
@@ -287,6 +297,7 @@ func (p *puller) stepFiles(now time.Duration) time.Duration {
 	}
 	p.flights.note(p.l.cfg.Flight())
 	p.flights.assign(p.queue)
+	p.l.cross.pair(p.queue)
 	p.eraser.list = append([]entry(nil), p.queue...)
 	p.phase = phasePull
 	return now

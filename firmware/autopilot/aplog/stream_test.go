@@ -1,9 +1,424 @@
 package aplog_test
 
-import "github.com/bluenviron/gomavlib/v3/pkg/message"
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
 
-type streamSource struct{}
+	ap "github.com/bluenviron/gomavlib/v3/pkg/dialects/ardupilotmega"
+	"github.com/bluenviron/gomavlib/v3/pkg/dialects/common"
+	"github.com/bluenviron/gomavlib/v3/pkg/message"
 
-func (s *streamSource) reboot()                       {}
-func (s *streamSource) produce() bool                 { return false }
-func (s *streamSource) handle(uint8, message.Message) {}
+	"holdfast/firmware/autopilot/aplog"
+)
+
+// streamSource streams a log as ArduPilot or PX4 does: at rate bytes a second while armed.
+type streamSource struct {
+	v    *vehicle
+	log  []byte // what it logs in all
+	rate int
+	on   bool
+	made int // bytes of log that were logged so far
+	last time.Duration
+
+	// ArduPilot
+	blocks  []*block // waiting to be acknowledged
+	pool    int
+	seq     uint32
+	from    int // byte of log at which the present stream begins
+	dropped int
+	answer  time.Duration
+
+	// PX4
+	count   uint16
+	acked   int // as many bytes go with acknowledgement
+	wait    *ap.MessageLoggingDataAcked
+	waitAt  time.Duration
+	tries   int
+	gaveUp  bool
+	starts  []int // of log, where each stream began
+	deny    common.MAV_RESULT
+	denials int
+}
+
+type block struct {
+	seq  uint32
+	data [200]byte
+	sent time.Duration
+}
+
+func (v *vehicle) streams(log []byte, rate int) *streamSource {
+	v.stream = &streamSource{v: v, log: log, rate: rate, pool: 39, acked: 20_000}
+	return v.stream
+}
+
+func (s *streamSource) reboot() {
+	s.on, s.blocks, s.wait = false, nil, nil
+	s.v.armed = false
+}
+
+func (s *streamSource) handle(comp uint8, m message.Message) {
+	switch m := m.(type) {
+	case *ap.MessageRemoteLogBlockStatus:
+		if comp == 155 && s.v.flavour == aplog.ArduPilot {
+			s.status(m)
+		}
+	case *ap.MessageCommandLong:
+		if s.v.flavour == aplog.PX4 {
+			s.command(m)
+		}
+	case *ap.MessageLoggingAck:
+		if s.wait != nil && m.Sequence == s.wait.Sequence {
+			s.wait = nil
+		}
+	}
+}
+
+func (s *streamSource) begin() {
+	s.on, s.blocks, s.seq, s.count, s.wait, s.gaveUp, s.tries = true, nil, 0, 0, nil, false, 0
+	s.from, s.made, s.last = 0, 0, s.v.r.now
+	s.answer = s.v.r.now
+	s.starts = append(s.starts, s.made)
+}
+
+func (s *streamSource) status(m *ap.MessageRemoteLogBlockStatus) {
+	switch {
+	case m.Seqno == 2147483645:
+		s.on = false
+	case m.Seqno == 2147483646:
+		if !s.on {
+			s.begin()
+		}
+	case m.Status == ap.MAV_REMOTE_LOG_DATA_BLOCK_ACK:
+		for i, b := range s.blocks {
+			if b.seq == m.Seqno {
+				s.blocks = append(s.blocks[:i:i], s.blocks[i+1:]...)
+				s.answer = s.v.r.now
+				return
+			}
+		}
+	default:
+		for _, b := range s.blocks {
+			if b.seq == m.Seqno {
+				b.sent = -time.Hour
+				s.answer = s.v.r.now
+			}
+		}
+	}
+}
+
+func (s *streamSource) command(m *ap.MessageCommandLong) {
+	a := &ap.MessageCommandAck{Command: m.Command, TargetSystem: 1, TargetComponent: 191}
+	switch m.Command {
+	case common.MAV_CMD_LOGGING_START:
+		switch {
+		case s.deny != 0:
+			a.Result = s.deny
+			s.denials++
+		case s.on:
+			a.Result = common.MAV_RESULT_TEMPORARILY_REJECTED
+		default:
+			s.begin()
+		}
+	case common.MAV_CMD_LOGGING_STOP:
+		s.on, s.wait = false, nil
+	}
+	s.v.say(1, a)
+}
+
+// grow logs what time brings.
+func (s *streamSource) grow() {
+	if s.v.armed {
+		s.made = min(len(s.log), s.made+int(int64(s.v.r.now-s.last)*int64(s.rate)/int64(time.Second)))
+	}
+	s.last = s.v.r.now
+}
+
+func (s *streamSource) produce() bool {
+	if s.v.r.now-s.last >= 20*time.Millisecond {
+		s.grow()
+	}
+	if !s.on {
+		return false
+	}
+	if s.v.flavour == aplog.PX4 {
+		return s.produceULog()
+	}
+	return s.produceBlock()
+}
+
+func (s *streamSource) produceBlock() bool {
+	now := s.v.r.now
+	if now-s.answer > 10*time.Second && len(s.blocks) > 0 {
+		s.on, s.blocks = false, nil
+		return false
+	}
+	for _, b := range s.blocks {
+		if now-b.sent >= 100*time.Millisecond {
+			b.sent = now
+			s.sendBlock(b)
+			return true
+		}
+	}
+	at := int(s.seq) * 200
+	if s.made-at < 200 || len(s.blocks) >= s.pool {
+		return false // a full pool holds the log up: this vehicle drops nothing, so that bytes can be compared
+	}
+	b := &block{seq: s.seq, sent: now}
+	copy(b.data[:], s.log[at:])
+	s.seq++
+	s.blocks = append(s.blocks, b)
+	s.sendBlock(b)
+	return true
+}
+
+func (s *streamSource) sendBlock(b *block) {
+	s.v.say(155, &ap.MessageRemoteLogDataBlock{TargetSystem: 1, TargetComponent: 155,
+		Seqno: ap.MAV_REMOTE_LOG_DATA_BLOCK_COMMANDS(b.seq), Data: b.data})
+}
+
+func (s *streamSource) produceULog() bool {
+	now := s.v.r.now
+	if s.wait != nil {
+		if now-s.waitAt < 50*time.Millisecond {
+			return false
+		}
+		if s.tries++; s.tries > 50 {
+			s.on, s.gaveUp, s.wait = false, true, nil
+			return false
+		}
+		s.waitAt = now
+		s.v.say(1, s.wait)
+		return true
+	}
+	at := s.from
+	n := min(249, s.made-at)
+	if at < s.acked {
+		n = min(n, s.acked-at)
+	}
+	if n < 249 && s.made < len(s.log) && at+n != s.acked || n <= 0 {
+		return false
+	}
+	first := firstMessage(s.log, at, n)
+	if at < s.acked {
+		m := &ap.MessageLoggingDataAcked{TargetSystem: 1, TargetComponent: 191, Sequence: s.count, Length: uint8(n), FirstMessageOffset: first}
+		copy(m.Data[:], s.log[at:at+n])
+		s.wait, s.waitAt, s.tries = m, now, 0
+		s.v.say(1, m)
+	} else {
+		m := &ap.MessageLoggingData{TargetSystem: 1, TargetComponent: 191, Sequence: s.count, Length: uint8(n), FirstMessageOffset: first}
+		copy(m.Data[:], s.log[at:at+n])
+		s.v.say(1, m)
+	}
+	s.count++
+	s.from += n
+	return true
+}
+
+// firstMessage is the offset in log[at:at+n] at which a ULog message begins; 255: none does.
+func firstMessage(log []byte, at, n int) uint8 {
+	if at == 0 {
+		return 0
+	}
+	for pos := 16; pos+3 <= len(log); pos += 3 + int(binary.LittleEndian.Uint16(log[pos:])) {
+		if pos >= at+n {
+			break
+		}
+		if pos >= at {
+			return uint8(pos - at)
+		}
+	}
+	return 255
+}
+
+// ulog makes a log of about n bytes in PX4's format: definitions, then data with numbers in them.
+func ulog(seed byte, n int) []byte {
+	b := append([]byte("ULog\x01\x12\x35\x01"), seed, 0, 0, 0, 0, 0, 0, 0)
+	add := func(kind byte, body []byte) {
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(body)))
+		b = append(append(b, kind), body...)
+	}
+	add('B', make([]byte, 40))
+	for i := range 400 {
+		add('F', fmt.Appendf(nil, "topic%d:uint64_t timestamp;uint32_t count;", i))
+	}
+	for i := range 20 {
+		add('A', fmt.Appendf([]byte{0, byte(i), 0}, "topic%d", i))
+	}
+	for i := uint32(0); len(b) < n; i++ {
+		body := binary.LittleEndian.AppendUint32([]byte{byte(i % 20), 0}, i)
+		add('D', append(body, make([]byte, i%300)...))
+	}
+	return b
+}
+
+// dataflash makes a log of about n bytes in ArduPilot's format.
+func dataflash(seed byte, n int) []byte {
+	var b []byte
+	format := func(kind, length byte, name string) {
+		m := make([]byte, 89)
+		copy(m, []byte{0xA3, 0x95, 128, kind, length})
+		copy(m[5:], name)
+		b = append(b, m...)
+	}
+	format(128, 89, "FMT")
+	format(1, 40, "IMU")
+	format(2, 25, "GPS")
+	for i := uint32(0); len(b) < n; i++ {
+		m := make([]byte, 40-15*(i%2))
+		copy(m, []byte{0xA3, 0x95, byte(1 + i%2), seed})
+		binary.LittleEndian.PutUint32(m[4:], i)
+		b = append(b, m...)
+	}
+	return b
+}
+
+func flightLog(flavour uint8, seed byte, n int) []byte {
+	if flavour == aplog.PX4 {
+		return ulog(seed, n)
+	}
+	return dataflash(seed, n)
+}
+
+// fly arms, flies for a while and disarms; the log appears on the card, too.
+func (r *rig) fly(d time.Duration) {
+	r.v.arm(true)
+	r.run(d, nil)
+	r.v.arm(false)
+}
+
+func (s *streamSource) whole() []byte {
+	if s.v.flavour == aplog.ArduPilot {
+		return s.log[:s.seq*200]
+	}
+	return s.log[:s.from]
+}
+
+// TestStreamLossy: ArduPilot's stream comes whole whatever the link loses; of PX4's what is lost
+// is told, and what comes is a log that can be read.
+func TestStreamLossy(t *testing.T) {
+	for name, flavour := range flavours {
+		for _, loss := range []float64{0, 0.01, 0.1} {
+			t.Run(fmt.Sprintf("%s/%v", name, loss), func(t *testing.T) {
+				r := newRig(t, flavour, 3, func(c *aplog.Config) { c.Mode = aplog.Stream })
+				r.loss, r.dup, r.jitter = loss, loss/2, time.Duration(float64(100*time.Millisecond)*loss)
+				s := r.v.streams(flightLog(flavour, 1, 400_000), 12_000)
+				r.run(3*time.Second, nil)
+				r.fly(40 * time.Second)
+				r.run(15*time.Second, nil)
+				if r.event("log_stream_ended") != 1 {
+					t.Fatalf("events: %q", r.events)
+				}
+				got := r.store.of("stream")
+				if len(got) != 1 {
+					t.Fatalf("%d files", len(got))
+				}
+				if flavour == aplog.ArduPilot || loss == 0 {
+					if n := got[0].check(t, s.whole()); n > 0 || len(s.whole()) < 200_000 {
+						t.Errorf("%d of %d bytes lost", n, len(s.whole()))
+					}
+					return
+				}
+				readULog(t, got[0], s.whole())
+			})
+		}
+	}
+}
+
+// readULog fails the test unless the file is a ULog whose messages are all of want, in order, and
+// what is missing is counted, but for the end of the stream: nothing comes behind it that would
+// show that it is missing.
+func readULog(t *testing.T, f *file, want []byte) {
+	t.Helper()
+	b := f.data
+	all := ulogMessages(want)
+	at, n := 0, 0
+	for _, m := range ulogMessages(b) {
+		for at < len(all) && !bytes.Equal(all[at], m) {
+			at++
+		}
+		if at == len(all) {
+			t.Fatalf("message %d of the file is not one of the log's, or not in order", n)
+		}
+		n++
+	}
+	if gone := int64(len(want) - len(b)); gone > 4*249 && f.torn < gone-4*249 || f.torn > 2*gone+1000 {
+		t.Errorf("%d bytes are missing, LostBytes are %d", gone, f.torn)
+	}
+	t.Logf("%d of %d messages, %d of %d bytes, lost %d", n, len(all), len(b), len(want), f.torn)
+	if n < len(all)/2 {
+		t.Errorf("%d messages of %d", n, len(all))
+	}
+}
+
+func ulogMessages(b []byte) (out [][]byte) {
+	for pos := 16; pos+3 <= len(b); {
+		n := 3 + int(binary.LittleEndian.Uint16(b[pos:]))
+		if pos+n > len(b) {
+			break
+		}
+		out = append(out, b[pos:pos+n])
+		pos += n
+	}
+	return out
+}
+
+// TestCrosscheck: a log that was streamed and pulled is compared; here both are the same, or the
+// pulled one has two messages more and one that differs.
+func TestCrosscheck(t *testing.T) {
+	for name, flavour := range flavours {
+		for _, change := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%v", name, change), func(t *testing.T) {
+				flight := "F00000005" // an earlier one
+				r := newRig(t, flavour, 4, func(c *aplog.Config) {
+					c.Mode = aplog.Both
+					c.Flight = func() string { return flight }
+				})
+				s := r.v.streams(flightLog(flavour, 1, 500_000), 12_000)
+				r.v.logs = []vlog{{50, flightLog(flavour, 9, 5000), ""}}
+				r.pulls(time.Minute, 1)
+				r.v.arm(true)
+				r.run(30*time.Second, nil)
+				r.v.arm(false)
+				r.run(2*time.Second, nil)
+				flight = "F00000007"
+				card := bytes.Clone(s.whole())
+				if change {
+					card[len(card)-25]++ // in the last messages
+					card = append(card, flightLog(flavour, 1, len(card)+200)[len(card):]...)
+				}
+				r.v.logs = append(r.v.logs, vlog{900, card, ""})
+				r.pulls(2*time.Minute, 2)
+				reports := r.store.of("autopilot")
+				if len(reports) != 1 {
+					t.Fatalf("%d reports; events %q", len(reports), r.events)
+				}
+				var got struct {
+					Flight string
+					Equal  bool
+					How    string
+					Types  []struct{ Name string }
+					Differ []struct{ From, To int64 }
+				}
+				if err := json.Unmarshal(reports[0].data, &got); err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%s\n%q", reports[0].data, r.events)
+				switch {
+				case got.Flight != "F00000007" || got.Equal == change:
+					t.Errorf("report %+v", got)
+				case !change && got.How != "bytes":
+					t.Errorf("compared by %s", got.How)
+				case change && (len(got.Types) == 0 || len(got.Differ) == 0):
+					t.Errorf("types %v, ranges %v", got.Types, got.Differ)
+				}
+				if f := reports[0].f; f.Kind != "report" || f.Format != "json" || !f.End || f.Of != "F00000007" {
+					t.Errorf("file %+v", f)
+				}
+			})
+		}
+	}
+}

@@ -223,11 +223,18 @@ func (t *transfer) choose() []segment.Range {
 	if t.ftp == nil {
 		to = min(to, from+t.chunk())
 	}
-	if from >= to {
+	switch {
+	case from >= to:
 		return nil
+	case t.ftp != nil && !t.bursts():
+		return t.ftp.pieces([]segment.Range{{From: from, To: to}})
 	}
 	return []segment.Range{{From: from, To: to}}
 }
+
+// bursts reports whether FTP is asked for bursts. How long one is the autopilot decides, so with a
+// limit on the rate there are none.
+func (t *transfer) bursts() bool { return t.ftp != nil && t.l.cfg.Rate <= 0 }
 
 // chunk is what one request asks for: with a limit on the rate not much more than that of a second.
 func (t *transfer) chunk() int64 {
@@ -252,8 +259,8 @@ func join(holes []segment.Range) segment.Range {
 }
 
 func (t *transfer) send(want []segment.Range, now time.Duration) time.Duration {
-	burst := want[0].From >= t.high
-	ok := false
+	fresh, ok := want[0].From >= t.high, false
+	burst := fresh && t.bursts()
 	if t.ftp != nil {
 		want, ok = t.ftp.read(want, burst, now)
 	} else {
@@ -265,9 +272,9 @@ func (t *transfer) send(want []segment.Range, now time.Duration) time.Duration {
 		return now + outRetry
 	}
 	t.asked, t.askedAt, t.lastAt, t.answered, t.fresh = want, now, now, false, 0
-	t.burst = burst && t.ftp != nil
+	t.burst = burst
 	t.pace(now)
-	if last := want[len(want)-1]; burst {
+	if last := want[len(want)-1]; fresh {
 		t.high = max(t.high, last.To)
 	}
 	return now + t.time.timeout()

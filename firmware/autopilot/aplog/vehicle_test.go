@@ -41,7 +41,9 @@ type vehicle struct {
 
 	ftp    *ftpServer
 	stream *streamSource
-	bad    func(off int) bool // bytes that are never sent
+	bad    func(off int) bool // pieces that are never sent
+	keep   bool               // it does not erase
+	spoil  bool               // wrong replies beside the right ones
 }
 
 func newVehicle(r *rig, flavour uint8) *vehicle {
@@ -149,6 +151,9 @@ func (v *vehicle) piece() {
 	m := &ap.MessageLogData{Id: uint16(v.id), Ofs: uint32(v.at)}
 	n := copy(m.Data[:min(90, max(0, v.upTo-v.at))], data[min(v.at, len(data)):])
 	m.Count = uint8(n)
+	if v.spoil {
+		v.spoiled(*m)
+	}
 	if v.bad == nil || !v.bad(v.at) {
 		v.say(1, m)
 	} else {
@@ -159,6 +164,35 @@ func (v *vehicle) piece() {
 		v.sending = false
 	}
 }
+
+// spoiled says things that are wrong about a piece.
+func (v *vehicle) spoiled(m ap.MessageLogData) {
+	wrong := m
+	for i := range wrong.Data {
+		wrong.Data[i] ^= 0xff
+	}
+	switch v.r.rng.IntN(6) {
+	case 0:
+		wrong.Id++
+	case 1:
+		wrong.Ofs = 1 << 31
+	case 2:
+		wrong.Count = 91 + uint8(v.r.rng.IntN(160))
+	case 3:
+		wrong = m // twice
+	case 4: // overlaps the piece before, rightly
+		wrong = m
+		if m.Ofs >= 40 && m.Count > 45 {
+			wrong.Ofs -= 40
+			copy(wrong.Data[:], v.logs[v.id-v.first()].data[wrong.Ofs:][:wrong.Count])
+		}
+	case 5:
+		wrong.Ofs = uint32(len(v.logs[v.id-v.first()].data))
+	}
+	v.say(1, &wrong)
+}
+
+func (v *vehicle) text(s string) { v.say(1, &ap.MessageStatustext{Text: s}) }
 
 func (v *vehicle) handle(comp uint8, m message.Message) {
 	if v.off {
@@ -174,7 +208,7 @@ func (v *vehicle) handle(comp uint8, m message.Message) {
 			v.sending = false
 		}
 	case *ap.MessageLogErase:
-		if !v.armed {
+		if !v.armed && !v.keep {
 			v.logs = nil
 		}
 	case *ap.MessageFileTransferProtocol:
