@@ -32,7 +32,9 @@ type Options struct {
 	Version string
 	// KeyCommand runs FlightKeyChild in a process of its own.
 	KeyCommand []string
-	Log        *slog.Logger
+	// Run is the run folder of a bench; empty: none. A locked board has that of its configuration.
+	Run string
+	Log *slog.Logger
 }
 
 // lockWait is how long a start waits for the vault's lock: a recorder that was killed a moment
