@@ -35,7 +35,9 @@ type Options struct {
 	// KeyGroups are streams that have recipients of their own; nil: all are sealed to those of
 	// the configuration.
 	KeyGroups []KeyGroup
-	Log       *slog.Logger
+	// Run is the run folder of a bench; empty: none. A locked board has that of its configuration.
+	Run string
+	Log *slog.Logger
 }
 
 // lockWait is how long a start waits for the vault's lock: a recorder that was killed a moment

@@ -26,7 +26,7 @@ that only the operator holds. It sends nothing.
 
 Exit status: 0 ended in good order (also after SIGINT or SIGTERM), 1 error, 2 wrong usage.`,
 	}
-	root.AddCommand(runCommand(), lockdownCommand(), recordCommand(), checkCommand(), versionCommand(), keyCommand())
+	root.AddCommand(runCommand(), lockdownCommand(), recordCommand(), mediaCommand(), checkCommand(), versionCommand(), keyCommand())
 	os.Exit(cli.Main(root, cli.InterruptedAs(cli.OK)))
 }
 
@@ -113,6 +113,27 @@ func recordCommand() *cobra.Command {
 		return firmware.Record(cmd.Context(), firmware.Options{
 			Config: cfg, Version: version(), Log: log(), KeyCommand: []string{self, firmware.FlightKeyCommand},
 		})
+	}
+	return cmd
+}
+
+func mediaCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "media", Short: "Bring photos and video of the cameras to the recorder", Args: cobra.NoArgs,
+		Long: `media runs the cameras of the configuration: programs whose standard output is video, folders
+in memory into which files are put, V4L2 cameras. What they give goes to the recorder, which
+seals it; media itself writes no file. Without [[camera]] it has nothing to do and ends.`}
+	path := configFlag(cmd)
+	run := cmd.Flags().String("run", os.Getenv(firmware.RunVariable), "run `DIR` of a bench")
+	if err := cmd.Flags().MarkHidden("run"); err != nil {
+		panic(err)
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		debug.SetGCPercent(50)
+		return firmware.Media(cmd.Context(), firmware.Options{Config: cfg, Version: version(), Log: log(), Run: *run})
 	}
 	return cmd
 }

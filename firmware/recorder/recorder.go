@@ -95,6 +95,8 @@ type Recorder struct {
 	device string
 	told   chan struct{} // capacity 1: the guard is to be told
 	audit  auditQueue
+	media  mediaState
+	pose   poseTracker
 
 	w writer
 }

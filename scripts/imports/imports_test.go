@@ -68,6 +68,11 @@ var table = []rule{
 	{pkg: "firmware/evidence", direct: noIO}, // what guard and recorder tell each other: types alone
 	{pkg: "firmware/recorder", ours: slices.Concat(part, []string{"firmware/evidence"}), never: onBoard},
 	{pkg: "firmware/autopilot/aplog", ours: []string{"mavlink", "storage/segment"}, direct: noIO, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/mediapipe", direct: noIO, never: slices.Concat(onBoard, noClient)}, // what media process and recorder tell each other
+	{pkg: "firmware/mediafifo", ours: []string{"firmware/mediapipe"}, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/media", ours: []string{"firmware/mediapipe", "firmware/media/v4l2"}, never: slices.Concat(onBoard, noClient, []string{"./storage/...", "./crypto/...", "./mavlink/..."})},
+	{pkg: "firmware/media/v4l2", never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/recorder", ours: slices.Concat(part, []string{"firmware/evidence", "firmware/mediapipe"}), never: onBoard},
 	{pkg: "firmware/runfile", ours: []string{"firmware/evidence"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/rundir", ours: []string{"firmware/evidence", "firmware/recorder", "firmware/runfile"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/guard", ours: []string{"firmware/evidence", "firmware/runfile", "crypto/keys", "crypto/custody"}, never: slices.Concat(onBoard, noClient)},

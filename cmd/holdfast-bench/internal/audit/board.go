@@ -26,6 +26,8 @@ type board struct {
 	rng    *rand.ChaCha8
 	now    time.Duration
 	v      *vault.Vault
+	media  *vault.Media
+	films  int // pieces of video so far
 	// attempts that no leaf has counted.
 	attempts int64
 }
@@ -67,8 +69,11 @@ func (b *board) start(whenFull string) error {
 		return err
 	}
 	cfg.WhenFull, cfg.FlushArmed, cfg.FlushIdle = whenFull, flushEvery, flushEvery
-	b.v, err = vault.Open(cfg)
-	return err
+	if b.v, err = vault.Open(cfg); err != nil {
+		return err
+	}
+	b.media = b.v.NewMedia(b.disk, nil)
+	return nil
 }
 
 // record goes on for a while in a record of the kind given, and begins it where another one or
@@ -144,7 +149,9 @@ func (b *board) film() error {
 	if _, err := b.rng.Read(data); err != nil {
 		return err
 	}
-	return b.v.PutMedia('V', data)
+	b.films++
+	return b.media.Append(segment.StreamVideo, &segment.Block{Data: data, Stored: true, Meta: segment.Meta{File: &segment.File{ID: b.films,
+		Kind: segment.KindVideo, Source: "front", Format: "ts", Size: int64(len(data)), End: true}}})
 }
 
 // maintain opens the lock for a ticket and closes it again.
