@@ -66,7 +66,6 @@ var table = []rule{
 	{pkg: "firmware/config", ours: []string{"boards"}, never: []string{"./mavlink/...", "./crypto/...", "./storage/..."}},
 	{pkg: "firmware/confine", never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/evidence", direct: noIO}, // what guard and recorder tell each other: types alone
-	{pkg: "firmware/recorder", ours: slices.Concat(part, []string{"firmware/evidence"}), never: onBoard},
 	{pkg: "firmware/autopilot/aplog", ours: []string{"mavlink", "storage/segment"}, direct: noIO, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/mediapipe", direct: noIO, never: slices.Concat(onBoard, noClient)}, // what media process and recorder tell each other
 	{pkg: "firmware/mediafifo", ours: []string{"firmware/mediapipe"}, never: slices.Concat(onBoard, noClient)},
