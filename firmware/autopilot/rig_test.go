@@ -350,7 +350,9 @@ func (f *fakePilot) command(m *common.MessageCommandLong) {
 	case common.MAV_CMD_SET_MESSAGE_INTERVAL:
 		if f.noRates != 0 {
 			result = f.noRates
-		} else if !f.ignored[id] {
+		} else if f.ignored[id] {
+			f.intervals[id] = 5_000_000
+		} else {
 			f.intervals[id] = int32(m.Param2)
 		}
 	case common.MAV_CMD_GET_MESSAGE_INTERVAL:
