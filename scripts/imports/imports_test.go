@@ -64,7 +64,7 @@ var table = []rule{
 	{pkg: "firmware", ours: slices.Concat([]string{"firmware/..."}, part), never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/config", ours: []string{"boards"}, never: []string{"./mavlink/...", "./crypto/...", "./storage/..."}},
 	{pkg: "firmware/confine", never: slices.Concat(onBoard, noClient)},
-	{pkg: "firmware/evidence", direct: noIO}, // what guard and recorder tell each other: types alone
+	{pkg: "firmware/evidence", direct: noIO},                                           // what guard and recorder tell each other: types alone
 	{pkg: "firmware/mediapipe", direct: noIO, never: slices.Concat(onBoard, noClient)}, // what media process and recorder tell each other
 	{pkg: "firmware/mediafifo", ours: []string{"firmware/mediapipe"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/media", ours: []string{"firmware/mediapipe", "firmware/media/v4l2"}, never: slices.Concat(onBoard, noClient, []string{"./storage/...", "./crypto/...", "./mavlink/..."})},
