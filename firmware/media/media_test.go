@@ -400,7 +400,9 @@ func TestStart(t *testing.T) {
 	r.tell(&mediapipe.State{Armed: true})
 	r.tell(&mediapipe.VideoCommand{Camera: "told", On: true})
 	r.tell(&mediapipe.VideoCommand{Camera: "both", On: true})
-	r.await("all three run", func() bool { return count("armed", false) == 1 && count("told", false) == 1 && count("both", false) == 1 })
+	r.await("all three run", func() bool {
+		return count("armed", false) == 1 && count("told", false) == 1 && count("both", false) == 1
+	})
 	r.tell(&mediapipe.State{})
 	r.await("one has ended", func() bool { return count("armed", true) == 1 })
 	r.tell(&mediapipe.VideoCommand{Camera: "told"})
@@ -504,3 +506,17 @@ func TestEnvironment(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// eventually waits for what no message tells of.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for range 6000 {
+		if ok() {
+			return
+		}
+		pause(10)
+	}
+	t.Fatalf("not so: %s", what)
+}
+
+func pause(ms int) { time.Sleep(time.Duration(ms) * time.Millisecond) }
