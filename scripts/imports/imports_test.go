@@ -67,6 +67,7 @@ var table = []rule{
 	{pkg: "firmware/confine", never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/evidence", direct: noIO}, // what guard and recorder tell each other: types alone
 	{pkg: "firmware/autopilot/aplog", ours: []string{"mavlink", "storage/segment"}, direct: noIO, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/evidence", direct: noIO},                                           // what guard and recorder tell each other: types alone
 	{pkg: "firmware/mediapipe", direct: noIO, never: slices.Concat(onBoard, noClient)}, // what media process and recorder tell each other
 	{pkg: "firmware/mediafifo", ours: []string{"firmware/mediapipe"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/media", ours: []string{"firmware/mediapipe", "firmware/media/v4l2"}, never: slices.Concat(onBoard, noClient, []string{"./storage/...", "./crypto/...", "./mavlink/..."})},
