@@ -52,6 +52,7 @@ func TestArmAuthorisation(t *testing.T) {
 		{"in progress for ever", []uint8{5}, 1, false, false, 0, vehicle.Counts{}},
 		{"denied for ever", []uint8{2}, 1, false, false, 0, vehicle.Counts{}},
 		{"answer to another system", []uint8{0}, 7, false, false, 0, vehicle.Counts{}},
+		{"answer to nobody in particular", []uint8{0}, 0, false, false, 0, vehicle.Counts{}},
 		{"denied, forced", []uint8{2}, 1, true, true, 1, vehicle.Counts{ArmDenied: 1, ArmForced: true}},
 		{"no answer, forced", []uint8{255}, 1, true, true, 1, vehicle.Counts{ArmUnanswered: 1, ArmForced: true}},
 	} {
