@@ -59,7 +59,7 @@ func randomContent(seed uint64, n int) []byte {
 	return p
 }
 
-func read(t *testing.T, parts ...string) []byte {
+func read(t testing.TB, parts ...string) []byte {
 	t.Helper()
 	p, err := os.ReadFile(filepath.Join(parts...))
 	if err != nil {
@@ -69,7 +69,7 @@ func read(t *testing.T, parts ...string) []byte {
 }
 
 // report returns what flight.json, as it is on disk, says of a file.
-func report(t *testing.T, out, name string) flight.FileReport {
+func report(t testing.TB, out, name string) flight.FileReport {
 	t.Helper()
 	var s flight.Summary
 	if err := json.Unmarshal(read(t, out, "flight.json"), &s); err != nil {
@@ -127,7 +127,7 @@ func TestLogWithHole(t *testing.T) {
 }
 
 // modes checks that nobody else can read what was opened, and that nothing is a link.
-func modes(t *testing.T, out string) {
+func modes(t testing.TB, out string) {
 	t.Helper()
 	err := filepath.WalkDir(out, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
