@@ -17,7 +17,7 @@ import (
 
 // streamSource streams a log as ArduPilot or PX4 does: at rate bytes a second while armed.
 type streamSource struct {
-	v    *vehicle
+	v    *fakePilot
 	log  []byte // what it logs in all
 	rate int
 	on   bool
@@ -50,7 +50,7 @@ type block struct {
 	sent time.Duration
 }
 
-func (v *vehicle) streams(log []byte, rate int) *streamSource {
+func (v *fakePilot) streams(log []byte, rate int) *streamSource {
 	v.stream = &streamSource{v: v, log: log, rate: rate, pool: 39, acked: 20_000}
 	return v.stream
 }
