@@ -196,6 +196,7 @@ func (r *rig) Send(comp uint8, m message.Message) bool {
 	if pullRequest(m) {
 		r.requests = append(r.requests, name)
 	}
+	r.ackWatch(comp, m)
 	r.travel(&r.up, comp, m)
 	return true
 }
