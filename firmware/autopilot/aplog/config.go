@@ -79,11 +79,11 @@ type Config struct {
 
 // Times and sizes, chosen for links from 57,600 baud to USB.
 const (
-	settle     = 5 * time.Second        // after disarming, before anything is asked: the log is still written
-	silence    = 5 * time.Second        // without a heartbeat nothing is asked
-	storeRetry = 20 * time.Millisecond  // until the Store is asked again that had no room
-	outRetry   = 20 * time.Millisecond  // until Out is asked again
-	minTimeout = 200 * time.Millisecond // of a request, before it is sent again
+	settle     = 5 * time.Second         // after disarming, before anything is asked: the log is still written
+	silence    = 2500 * time.Millisecond // without a heartbeat nothing is asked: it may have armed
+	storeRetry = 20 * time.Millisecond   // until the Store is asked again that had no room
+	outRetry   = 20 * time.Millisecond   // until Out is asked again
+	minTimeout = 200 * time.Millisecond  // of a request, before it is sent again
 	maxTimeout = 5 * time.Second
 
 	windowSize = 512 << 10 // more than a burst of ArduPilot's FTP: 2000 replies of 239 bytes

@@ -149,7 +149,9 @@ func simulated(t *testing.T, stack vehicle.Stack, ftp bool, loss float64) {
 	if s.ends > 1 {
 		t.Errorf("%d times LOG_REQUEST_END at one arming", s.ends)
 	}
-	if c := s.v.Counts(); pulled < 2 || c.LogRequestsArmed > 0 || c.LogErases > 0 {
+	// With losses the heartbeat that tells of arming may be lost; the allow-list has seen to it that
+	// nothing went behind one that came.
+	if c := s.v.Counts(); pulled < 2 || loss == 0 && c.LogRequestsArmed > 0 || c.LogErases > 0 {
 		t.Errorf("%d logs pulled, counts %+v", pulled, c)
 	}
 	streams := s.store.of("stream")
