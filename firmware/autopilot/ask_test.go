@@ -60,6 +60,21 @@ func TestNothingIsAskedWhileArmed(t *testing.T) {
 	}
 }
 
+// TestRecorderKnowsThatItIsArmed, where the heartbeat that says so was lost here.
+func TestRecorderKnowsThatItIsArmed(t *testing.T) {
+	r := newRig(t, newPilot(common.MAV_AUTOPILOT_PX4), autopilot.Config{Rates: "full"}, 0)
+	r.health.Armed = true
+	r.run(30 * time.Second)
+	if n := asked(r); n != 0 {
+		t.Errorf("%d requests while the recorder says armed", n)
+	}
+	r.health.Armed = false
+	r.run(2 * time.Second)
+	if asked(r) == 0 {
+		t.Error("nothing was asked afterwards")
+	}
+}
+
 // TestArmedInTheMiddle stops every transfer at the heartbeat that says armed.
 func TestArmedInTheMiddle(t *testing.T) {
 	pilot := newPilot(common.MAV_AUTOPILOT_PX4)
@@ -106,6 +121,23 @@ func TestRebootInTheAir(t *testing.T) {
 		}
 		if n := len(r.filesOf("autopilot")); n != 2 {
 			t.Errorf("%s: %d identities", name, n)
+		}
+	}
+}
+
+// TestOddClocks: an autopilot that answers TIMESYNC by another clock than SYSTEM_TIME has not
+// started again and again.
+func TestOddClocks(t *testing.T) {
+	pilot := newPilot(common.MAV_AUTOPILOT_PX4)
+	pilot.odd, pilot.utc = 50*365*24*time.Hour, 1790000000_000_000
+	r := newRig(t, pilot, autopilot.Config{}, 0.05)
+	r.run(60 * time.Second)
+	if got := append(r.has("autopilot_rebooted"), r.has("autopilot_uptime_jumped")...); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	for _, p := range r.pairs {
+		if wrong := p.UTCUsec - p.BootUsec - pilot.utc; max(wrong, -wrong) > p.UncertaintyUsec {
+			t.Errorf("%+v is wrong by %d µs", p, wrong)
 		}
 	}
 }

@@ -133,6 +133,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	if r.cfg.Guard != nil {
 		defer r.withGuard(ctx)()
 	}
+	r.setState("standby") // before a link is tried: then the state may be asked for
 	for _, in := range r.intakes {
 		readers.Go(func() { in.run(ctx) })
 	}
@@ -144,7 +145,6 @@ func (r *Recorder) Run(ctx context.Context) error {
 		close(done)
 		r.ring.notify()
 	}()
-	r.setState("standby")
 	return r.w.run(done)
 }
 

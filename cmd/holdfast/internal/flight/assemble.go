@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -34,9 +35,10 @@ type fileKey struct {
 // files puts the files of a record together, each at its offsets. What was never had is a hole,
 // and reads as zeros.
 type files struct {
-	dir   string // of the record
-	only  string // where set, the record that a file has to be about
+	dir   string                   // of the record
+	only  func(*segment.File) bool // where set, only these files are taken
 	root  *os.Root
+	began int64 // when the record began, since boot, in microseconds
 	names *namer
 	byKey map[fileKey]*file
 	list  []*file // in the order in which they were first heard of
@@ -50,6 +52,7 @@ type file struct {
 	fileKey
 	meta    segment.File // of its first block
 	name    string       // below the record's folder, with slashes
+	goesOn  bool         // from the record before
 	base    int64        // offset of its first byte in the whole, for a video that goes on
 	placed  bool         // base is known
 	had     spans
@@ -61,6 +64,7 @@ type file struct {
 	refused int64  // bytes of pieces beyond the limits
 	differs int64  // bytes that came again, and were others
 	whys    []string
+	report  *FileReport
 
 	made   bool
 	handle *os.File
@@ -69,12 +73,12 @@ type file struct {
 }
 
 func newFiles(dir string) *files {
-	return &files{dir: dir, names: newNamer(), byKey: map[fileKey]*file{}}
+	return &files{dir: dir, began: math.MaxInt64, names: newNamer(), byKey: map[fileKey]*file{}}
 }
 
 // of returns the file that a block is about; nil where it is none that is kept.
 func (s *files) of(letter byte, m *segment.File) *file {
-	if s.only != "" && m.Of != s.only {
+	if s.only != nil && !s.only(m) {
 		return nil
 	}
 	key := fileKey{letter, m.ID}
@@ -83,7 +87,9 @@ func (s *files) of(letter byte, m *segment.File) *file {
 		return f
 	}
 	f = &file{fileKey: key, meta: brief(m), hash: sha256.New()}
-	f.name = s.names.file(letter, m)
+	// A file whose first byte is not here, and came before the record began, began in the one before.
+	f.goesOn = m.Continues != "" || m.Offset > 0 && m.BeganUsec > 0 && m.BeganUsec < s.began
+	f.name = s.names.file(letter, m, f.goesOn)
 	s.byKey[key] = f
 	s.list = append(s.list, f)
 	return f
@@ -152,14 +158,14 @@ func clip(s string) string {
 func (s *files) piece(letter byte, m *segment.File, p []byte) error {
 	f := s.of(letter, m)
 	if f == nil {
-		if s.only == "" || m.Of == s.only {
+		if s.only == nil || s.only(m) {
 			s.refused += int64(len(p))
 		}
 		return nil
 	}
 	if !f.placed {
 		f.placed = true
-		if letter == segment.StreamVideo && m.Continues != "" {
+		if letter == segment.StreamVideo && f.goesOn {
 			f.base = min(max(m.Offset, 0), 1<<60)
 		}
 	}

@@ -153,10 +153,10 @@ func (c *collector) setAudit(s *Summary) {
 	a := &c.audit
 	s.Audit = AuditReport{Events: int64(len(c.events)), Lines: a.lines, Attempts: a.attempts, BadLines: a.bad, ByLayer: a.layers}
 	if n := missingBlocks(a.have); n > 0 {
-		s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d blocks of the audit between those that are there", n), "their segments are damaged or missing"})
+		s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("%d blocks of the audit between those that are there", n), Why: "their segments are damaged or missing"})
 	}
 	if lost := a.sealed - a.lines - a.bad; lost > 0 {
-		s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d lines of the audit that were sealed", lost), "the chunks that held them are cut or damaged"})
+		s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("%d lines of the audit that were sealed", lost), Why: "the chunks that held them are cut or damaged"})
 	}
 }
 

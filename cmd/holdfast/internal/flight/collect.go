@@ -93,6 +93,7 @@ func (c *collector) of(file string) (h segment.Handler, entries *int64) {
 // Meta opens a block.
 func (c *collector) Meta(m *segment.Meta) error {
 	c.block, c.meta = m.Block, m
+	c.files.began = min(c.files.began, m.BootUsec)
 	c.known = c.have[m.Block]
 	if m.Header == nil && m.Block != c.partialOf {
 		c.takePartial()

@@ -44,9 +44,15 @@ type FileReport struct {
 	LogTime  string `json:"log_time,omitempty"`
 	Began    string `json:"began,omitempty"`
 	Called   string `json:"called,omitempty"` // where it came from
-	// Continues names the record that the file began in; what is here starts at byte StartsAt of it.
+	// GoesOn tells a part of a file that began in the record before; what is here starts at byte
+	// StartsAt of it. Continues is what the board said of that.
+	GoesOn    bool   `json:"goes_on,omitempty"`
 	Continues string `json:"continues,omitempty"`
 	StartsAt  int64  `json:"starts_at,omitempty"`
+	// JoinedIn is the record in which this part was put together with its beginning, JoinedFrom
+	// are those whose parts are in this file.
+	JoinedIn   string   `json:"joined_in,omitempty"`
+	JoinedFrom []string `json:"joined_from,omitempty"`
 	// Salvaged is a file beside this one with its whole messages alone; SalvagedWhy tells why
 	// there is none although there are holes.
 	Salvaged    string `json:"salvaged,omitempty"`
@@ -69,6 +75,7 @@ func (s *files) finish(t times) (reports []*FileReport, err error) {
 		if err != nil {
 			return nil, errors.Join(err, s.close())
 		}
+		f.report = r
 		reports = append(reports, r)
 	}
 	return reports, s.close()
@@ -82,7 +89,7 @@ func (s *files) report(f *file, t times) (*FileReport, error) {
 	holes, starts := f.holes()
 	r := &FileReport{Name: f.name, Stream: string(f.letter), ID: f.id, Kind: m.Kind, Source: m.Source, Format: format(m.Format, "dat"),
 		Size: f.extent(), Bytes: total(f.had), Holes: [][2]int64{}, LostBytes: total(holes) + f.dropped, DifferentBytes: f.differs, RefusedBytes: f.refused,
-		Of: m.Of, Log: m.Log, Called: m.Name, Continues: m.Continues, StartsAt: starts}
+		Of: m.Of, Log: m.Log, Called: m.Name, Continues: m.Continues, GoesOn: f.goesOn, StartsAt: starts}
 	r.Complete = f.ended && r.LostBytes == 0 && f.refused == 0
 	for _, h := range holes[:min(len(holes), maxHoles)] {
 		r.Holes = append(r.Holes, [2]int64{h.From, h.To})
@@ -108,7 +115,7 @@ func (f *file) extent() int64 { return max(f.size-f.base, f.had.end(), f.lostEnd
 // holes returns what is not there. What lies before the first byte of a file that began in the
 // record before is no hole: starts tells where it begins.
 func (f *file) holes() (holes []segment.Range, starts int64) {
-	if f.meta.Continues != "" && f.base == 0 && len(f.had) > 0 {
+	if f.goesOn && f.base == 0 && len(f.had) > 0 {
 		starts = f.had[0].From
 	}
 	return f.had.missing(starts, f.extent()), starts + f.base
@@ -116,7 +123,7 @@ func (f *file) holes() (holes []segment.Range, starts int64) {
 
 // sum compares the file with what the board said of it. With a hole there is nothing to compare.
 func (s *files) sum(f *file, r *FileReport, holes []segment.Range) error {
-	known := f.sum != "" && f.meta.Continues == ""
+	known := f.sum != "" && !f.goesOn
 	ok := false
 	if len(holes) == 0 && r.StartsAt == f.base {
 		digest, err := s.digest(f)
@@ -175,27 +182,40 @@ func (c *collector) setFiles(s *Summary, t times) error {
 		return err
 	}
 	for _, r := range s.Files {
+		s.missFile(r)
+	}
+	s.countFiles()
+	if c.files.refused > 0 {
+		s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("%d bytes of further files", c.files.refused), Why: fmt.Sprintf("a record has %d files at most, and their numbers begin with 1", maxFiles)})
+	}
+	return nil
+}
+
+// countFiles adds the files up by their streams, but for those that came from other records.
+func (s *Summary) countFiles() {
+	for _, st := range s.Streams {
+		st.Files, st.FileBytes, st.Holes, st.LostBytes = 0, 0, 0, 0
+	}
+	for _, r := range s.Files {
+		if r.From != "" {
+			continue
+		}
 		st := s.stream(r.Stream[0])
 		st.Files++
 		st.FileBytes += r.Bytes
 		st.Holes += int64(len(r.Holes)) + r.HolesMore
 		st.LostBytes += r.LostBytes
-		s.missFile(r)
 	}
-	if c.files.refused > 0 {
-		s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d bytes of further files", c.files.refused), fmt.Sprintf("a record has %d files at most, and their numbers begin with 1", maxFiles)})
-	}
-	return nil
 }
 
 // missFile says what is missing of a file.
 func (s *Summary) missFile(r *FileReport) {
 	switch {
 	case r.LostBytes > 0:
-		s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d bytes of %s, in %d holes", r.LostBytes, r.Name, int64(len(r.Holes))+r.HolesMore), r.Why})
+		s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("%d bytes of %s, in %d holes", r.LostBytes, r.Name, int64(len(r.Holes))+r.HolesMore), Why: r.Why, file: r})
 	case !r.Complete:
-		s.Missing = append(s.Missing, Missing{"the end of " + r.Name, r.Why})
+		s.Missing = append(s.Missing, Missing{What: "the end of " + r.Name, Why: r.Why, file: r})
 	case r.DifferentBytes > 0 || r.SHA256OK != nil && !*r.SHA256OK:
-		s.Missing = append(s.Missing, Missing{"certainty about " + r.Name, r.Why})
+		s.Missing = append(s.Missing, Missing{What: "certainty about " + r.Name, Why: r.Why, file: r})
 	}
 }

@@ -33,6 +33,7 @@ type Opener struct {
 	Custody func(dev vault.Device, record string) *custody.RecordReport
 
 	opened     map[string]*done // since the last Deliver, by record
+	order      []*done
 	deliveries []delivery
 }
 

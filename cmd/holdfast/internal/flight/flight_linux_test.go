@@ -53,7 +53,7 @@ func newBoard(t *testing.T, groups ...keys.Group) *board {
 	b.v, err = vault.Open(vault.Config{FS: fsys, DeviceID: device.ID(), DevicePub: device.Verifier() + "\n", DeviceKey: signer, Rand: rand.Reader,
 		Now:        func() time.Duration { b.clock += time.Microsecond; return b.clock },
 		FlushArmed: 200 * time.Millisecond, FlushIdle: 900 * time.Millisecond, WhenFull: "stop",
-		Header: segment.Header{Lock: "bench", Grade: "none", Links: []segment.Link{{Name: "fc"}}},
+		Header: segment.Header{Lock: "bench", Grade: "none", Links: []segment.Link{{Name: "fc"}}, Origins: []string{"holdfast", "share:ros"}, Operator: "N. N.", Case: "case 7"},
 		NewKey: func() (*vault.FlightKey, error) { return flightKey(rs, groups) }})
 	b.check(err)
 	return b

@@ -20,8 +20,9 @@ import (
 type done struct {
 	dir     string
 	summary *Summary
-	names   *namer
+	files   *files
 	apart   *namer // of unverified/
+	changed bool   // since flight.json was written
 }
 
 // delivery is a file that is about another record.
@@ -38,10 +39,11 @@ func (o *Opener) remember(t *targets, s *Summary) {
 	if o.opened == nil {
 		o.opened = map[string]*done{}
 	}
-	d := &done{dir: t.dir, summary: s, names: t.place.files.names}
+	d := &done{dir: t.dir, summary: s, files: t.place.files}
 	if t.apart != nil {
 		d.apart = t.apart.files.names
 	}
+	o.order = append(o.order, d)
 	if !t.onlyFiles() {
 		o.opened[s.Record] = d
 	}
@@ -61,8 +63,8 @@ func (o *Opener) expect(t *targets, dir string, files []*FileReport, apart bool)
 	}
 }
 
-// Later looks in a later record of the device for files that are about the record of, and writes
-// them to the folder tmp, which it makes. Deliver takes them from there; the caller removes tmp.
+// Later looks in a later record of the device for files that are about the record of, or began in
+// it, and writes them to the folder tmp, which it makes. Deliver takes them from there; the caller removes tmp.
 // Nothing else of rec is opened.
 func (o *Opener) Later(dev vault.Device, rec vault.Record, of vault.RecordID, tmp string) error {
 	trust := o.trust(dev, rec)
@@ -74,7 +76,7 @@ func (o *Opener) Later(dev vault.Device, rec vault.Record, of vault.RecordID, tm
 	if id == nil {
 		return open.ErrNoIdentity
 	}
-	t := &targets{dir: tmp, dev: dev, rec: rec, trust: trust, keys: keys, only: of.String()}
+	t := &targets{dir: tmp, dev: dev, rec: rec, trust: trust, keys: keys, only: o.wanted(of.String())}
 	if err := t.open(); err != nil {
 		return err
 	}
@@ -90,14 +92,32 @@ func (o *Opener) Later(dev vault.Device, rec vault.Record, of vault.RecordID, tm
 	return err
 }
 
-// Deliver puts the files that were found in one record and are about another one into the folder
-// of that one, where it was opened since the last call: below unverified/ what is not proven. It
-// then writes the flight.json of that record again. apart is the number of files not proven.
+// wanted tells the files of later records that are about a record or began in it.
+func (o *Opener) wanted(of string) func(*segment.File) bool {
+	began := map[identity]bool{}
+	if d := o.opened[of]; d != nil {
+		for _, f := range d.files.list {
+			if f.letter == segment.StreamAutopilot && f.meta.BeganUsec != 0 {
+				began[(&done{summary: &Summary{}}).identity(f)] = true
+			}
+		}
+	}
+	return func(m *segment.File) bool {
+		return m.Of == of || began[identity{"", m.ID, m.Log, m.Kind, m.Source, m.BeganUsec}]
+	}
+}
+
+// Deliver puts the parts of logs that go on over several records together, and the files that were
+// found in one record and are about another one into the folder of that one too, where these were
+// opened since the last call: below unverified/ what is not proven. It then writes the flight.json
+// of those records again. apart is the number of files not proven.
 func (o *Opener) Deliver() (apart int, err error) {
-	changed := map[string]*done{}
+	if err := o.join(); err != nil {
+		return 0, err
+	}
 	for _, d := range o.deliveries {
 		to := o.opened[d.of]
-		if to == nil {
+		if to == nil || d.file.JoinedIn != "" {
 			continue
 		}
 		if err := to.take(d); err != nil {
@@ -106,21 +126,23 @@ func (o *Opener) Deliver() (apart int, err error) {
 		if d.apart {
 			apart++
 		}
-		changed[d.of] = to
 	}
-	for _, to := range changed {
-		if err := to.rewrite(); err != nil {
+	for _, d := range o.order {
+		if !d.changed {
+			continue
+		}
+		if err := d.rewrite(); err != nil {
 			return apart, err
 		}
 	}
-	o.opened, o.deliveries = nil, nil
+	o.opened, o.order, o.deliveries = nil, nil, nil
 	return apart, nil
 }
 
 // take links a file and what belongs to it into the record's folder.
 func (d *done) take(x delivery) error {
 	r := *x.file
-	dir, names := d.dir, d.names
+	dir, names := d.dir, d.files.names
 	if x.apart {
 		dir = filepath.Join(dir, unverifiedDir)
 		if d.apart == nil {
@@ -131,8 +153,8 @@ func (d *done) take(x delivery) error {
 	if err := os.MkdirAll(filepath.Join(dir, autopilotDir), 0o700); err != nil {
 		return err
 	}
-	m := segment.File{Kind: r.Kind, Source: r.Source, Format: r.Format, Log: r.Log, Continues: r.Continues, ID: r.ID}
-	r.Name = names.autopilot(&m)
+	m := segment.File{Kind: r.Kind, Source: r.Source, Format: r.Format, Log: r.Log, ID: r.ID}
+	r.Name = names.autopilot(&m, r.GoesOn)
 	stem, end := r.Name[:len(r.Name)-len(path.Ext(r.Name))], path.Ext(r.Name)
 	if r.HolesFile != "" {
 		r.HolesFile = r.Name + ".holes.json"
@@ -156,13 +178,14 @@ func (d *done) take(x delivery) error {
 // list puts a file that came from elsewhere into the summary.
 func (d *done) list(r *FileReport, apart bool) {
 	s := d.summary
+	d.changed = true
 	if apart {
 		for _, name := range []*string{&r.Name, &r.HolesFile, &r.Salvaged} {
 			if *name != "" {
 				*name = unverifiedDir + "/" + *name
 			}
 		}
-		s.Missing = append(s.Missing, Missing{"proof of " + r.Name, "what holds it in " + r.From + " could not be proved"})
+		s.Missing = append(s.Missing, Missing{What: "proof of " + r.Name, Why: "what holds it in " + r.From + " could not be proved"})
 	}
 	s.Files = append(s.Files, r)
 	s.missFile(r)

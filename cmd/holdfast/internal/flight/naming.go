@@ -28,26 +28,26 @@ const (
 )
 
 // file returns the name of a new file, below the record's folder.
-func (n *namer) file(letter byte, m *segment.File) string {
+func (n *namer) file(letter byte, m *segment.File, goesOn bool) string {
 	if letter == segment.StreamAutopilot {
-		return n.autopilot(m)
+		return n.autopilot(m, goesOn)
 	}
 	dir := mediaDir + "/" + n.camera(m.Source) + "/"
 	if letter == segment.StreamVideo {
-		return n.unique(dir+fmt.Sprintf("V%06d", m.ID)+continued(m), "."+format(m.Format, "dat"))
+		return n.unique(dir+fmt.Sprintf("V%06d", m.ID)+continued(goesOn), "."+format(m.Format, "dat"))
 	}
-	return n.photo(dir, m)
+	return n.photo(dir, m, goesOn)
 }
 
 // autopilot names a log by its number and how it came, all else by a counter.
-func (n *namer) autopilot(m *segment.File) string {
+func (n *namer) autopilot(m *segment.File, goesOn bool) string {
 	dir := autopilotDir + "/"
 	if m.Kind == segment.KindLog {
 		log := m.Log
 		if log < 0 || log > maxID {
 			log = 0
 		}
-		return n.unique(fmt.Sprintf("%s%08d-%s%s", dir, log, logSource(m.Source), continued(m)), "."+format(m.Format, "dat"))
+		return n.unique(fmt.Sprintf("%s%08d-%s%s", dir, log, logSource(m.Source), continued(goesOn)), "."+format(m.Format, "dat"))
 	}
 	word, ext := "other", "dat"
 	switch m.Kind {
@@ -61,12 +61,12 @@ func (n *namer) autopilot(m *segment.File) string {
 		word, ext = "crosscheck", "json"
 	}
 	n.count[word]++
-	return n.unique(fmt.Sprintf("%s%s-%d%s", dir, word, n.count[word], continued(m)), "."+format(m.Format, ext))
+	return n.unique(fmt.Sprintf("%s%s-%d%s", dir, word, n.count[word], continued(goesOn)), "."+format(m.Format, ext))
 }
 
 // photo names a photo by its index, one that has none by the number of its file. The name
 // without its extension is that of its sidecar too, so that is what has to be free.
-func (n *namer) photo(dir string, m *segment.File) string {
+func (n *namer) photo(dir string, m *segment.File, goesOn bool) string {
 	base := fmt.Sprintf("%sPN%06d", dir, m.ID)
 	if m.Photo != nil && m.Photo.Index >= 0 && m.Photo.Index <= maxID {
 		base = fmt.Sprintf("%sP%06d", dir, m.Photo.Index)
@@ -75,16 +75,11 @@ func (n *namer) photo(dir string, m *segment.File) string {
 	if ext == "json" {
 		ext = "dat" // the sidecar's
 	}
-	return n.unique(base+continued(m), "") + "." + ext
+	return n.unique(base+continued(goesOn), "") + "." + ext
 }
 
 // continued marks the part of a file that began in the record before.
-func continued(m *segment.File) string {
-	if m.Continues == "" {
-		return ""
-	}
-	return "-continued"
-}
+func continued(goesOn bool) string { return either(goesOn, "-continued", "") }
 
 // unique returns base and ext, with a number between them where that name is taken.
 func (n *namer) unique(base, ext string) string {

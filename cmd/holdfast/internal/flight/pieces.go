@@ -27,6 +27,7 @@ type pieces struct {
 // Meta opens a block.
 func (p *pieces) Meta(m *segment.Meta) error {
 	p.block, p.meta, p.known = m.Block, m, p.have[m.Block]
+	p.c.files.began = min(p.c.files.began, m.BootUsec)
 	if p.known&hasMeta != 0 {
 		return nil
 	}
@@ -112,10 +113,10 @@ func (c *collector) setStreams(s *Summary) {
 		}
 		c.blocks(s, letter, p.have)
 		if n := missingBlocks(p.have); n > 0 {
-			s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d blocks of stream %c between those that are there", n, letter), "their segments are damaged or missing"})
+			s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("%d blocks of stream %c between those that are there", n, letter), Why: "their segments are damaged or missing"})
 		}
 		if p.stray > 0 {
-			s.Missing = append(s.Missing, Missing{fmt.Sprintf("a place for %d bytes of stream %c", p.stray, letter), "their blocks do not say of which file they are"})
+			s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("a place for %d bytes of stream %c", p.stray, letter), Why: "their blocks do not say of which file they are"})
 		}
 	}
 }
@@ -129,7 +130,7 @@ func (c *collector) setRefused(s *Summary) {
 		}
 	}
 	for _, letter := range slices.Sorted(maps.Keys(times)) {
-		s.Missing = append(s.Missing, Missing{fmt.Sprintf("parts of stream %s, refused %d times", letter, times[letter]), "the room that was left on the medium is kept for telemetry"})
+		s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("parts of stream %s, refused %d times", letter, times[letter]), Why: "the room that was left on the medium is kept for telemetry"})
 	}
 }
 

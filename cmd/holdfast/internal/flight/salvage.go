@@ -29,7 +29,7 @@ type salvager interface {
 
 // salvage writes the whole messages of a log with holes beside it.
 func (s *files) salvage(f *file, r *FileReport, holes []segment.Range) error {
-	if f.letter != segment.StreamAutopilot || f.meta.Kind != segment.KindLog || len(holes) == 0 || f.meta.Continues != "" {
+	if f.letter != segment.StreamAutopilot || f.meta.Kind != segment.KindLog || len(holes) == 0 || f.goesOn {
 		return nil
 	}
 	var p salvager

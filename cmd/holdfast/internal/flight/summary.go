@@ -151,6 +151,8 @@ type Verification struct {
 type Missing struct {
 	What string `json:"what"`
 	Why  string `json:"why"`
+
+	file *FileReport // that it is about, where it is about one
 }
 
 func (r *SegmentReport) unreadable(err error) {
@@ -236,7 +238,7 @@ func (c *collector) setHeader(s *Summary) {
 	s.Links, s.Notes, s.Operator, s.Case = h.Links, h.Notes, h.Operator, h.Case
 	for _, h := range c.headers {
 		if h.Device != s.Device || h.Record != s.Record {
-			s.Missing = append(s.Missing, Missing{"a place for a foreign segment", fmt.Sprintf("segment %d says that it belongs to %s of device %s", h.Segment, h.Record, h.Device)})
+			s.Missing = append(s.Missing, Missing{What: "a place for a foreign segment", Why: fmt.Sprintf("segment %d says that it belongs to %s of device %s", h.Segment, h.Record, h.Device)})
 			s.State = s.State.Worse(vault.StateDamaged)
 		}
 	}
@@ -253,7 +255,7 @@ func (c *collector) setGaps(s *Summary) {
 		return cmp.Or(cmp.Compare(a.Link, b.Link), cmp.Compare(a.System, b.System), cmp.Compare(a.Component, b.Component))
 	})
 	if s.Gaps.LostFrames > 0 {
-		s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d frames by their sequence numbers", s.Gaps.LostFrames), "they did not reach the board, or not intact (see noise)"})
+		s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("%d frames by their sequence numbers", s.Gaps.LostFrames), Why: "they did not reach the board, or not intact (see noise)"})
 	}
 }
 
@@ -265,7 +267,7 @@ func (c *collector) setDrops(s *Summary) {
 		s.RingDrops.Times++
 	}
 	if s.RingDrops.Bytes > 0 {
-		s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d bytes (%d frames)", s.RingDrops.Bytes, s.RingDrops.Frames), "no room in the board's memory: its medium was too slow or refused writes"})
+		s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("%d bytes (%d frames)", s.RingDrops.Bytes, s.RingDrops.Frames), Why: "no room in the board's memory: its medium was too slow or refused writes"})
 	}
 }
 
@@ -276,7 +278,7 @@ func (c *collector) setState(s *Summary, rec vault.Record) {
 	for _, g := range c.segments {
 		state = state.Worse(g.State)
 		if g.State == vault.StateDamaged || g.State == vault.StateMissing {
-			s.Missing = append(s.Missing, Missing{"parts of segment " + g.Name, g.Why})
+			s.Missing = append(s.Missing, Missing{What: "parts of segment " + g.Name, Why: g.Why})
 		}
 	}
 	if len(c.segments) == 0 {
@@ -287,12 +289,12 @@ func (c *collector) setState(s *Summary, rec vault.Record) {
 	}
 	s.State = state
 	if n := missingBlocks(c.have); n > 0 {
-		s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d blocks between those that are there", n), "their segments are damaged or missing"})
+		s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("%d blocks between those that are there", n), Why: "their segments are damaged or missing"})
 	}
 	if lost := c.sealedFrames - c.frames; lost > 0 {
-		s.Missing = append(s.Missing, Missing{fmt.Sprintf("%d frames that were sealed", lost), "the chunks that held them are cut or damaged"})
+		s.Missing = append(s.Missing, Missing{What: fmt.Sprintf("%d frames that were sealed", lost), Why: "the chunks that held them are cut or damaged"})
 	}
 	if state == vault.StateCut {
-		s.Missing = append(s.Missing, Missing{"what came after the last flush", "power or process ended the record: at most 250 ms while armed, 1 s otherwise, on a medium that syncs within 50 ms"})
+		s.Missing = append(s.Missing, Missing{What: "what came after the last flush", Why: "power or process ended the record: at most 250 ms while armed, 1 s otherwise, on a medium that syncs within 50 ms"})
 	}
 }

@@ -100,12 +100,12 @@ type targets struct {
 
 	place, apart       *collector
 	placeOut, apartOut *output
-	only               string        // where set, only files about this record are taken
-	apartFiles         []*FileReport // what finish found below unverified/
+	only               func(*segment.File) bool // where set, only these files are taken
+	apartFiles         []*FileReport            // what finish found below unverified/
 }
 
 // onlyFiles tells that nothing but files about another record is wanted.
-func (t *targets) onlyFiles() bool { return t.only != "" }
+func (t *targets) onlyFiles() bool { return t.only != nil }
 
 // wants tells whether a stream's segments are read.
 func (t *targets) wants(stream byte) bool {
@@ -183,7 +183,7 @@ func (t *targets) verified(s *Summary, other *Summary) {
 		for _, g := range r.Segments {
 			s.UnsignedTailBytes += g.TailBytes
 			if g.File == "" {
-				s.Missing = append(s.Missing, Missing{"segment " + g.Name, g.Why})
+				s.Missing = append(s.Missing, Missing{What: "segment " + g.Name, Why: g.Why})
 			}
 		}
 	}
@@ -195,6 +195,6 @@ func (t *targets) verified(s *Summary, other *Summary) {
 	if other != nil {
 		v.UnverifiedFrames = other.Frames
 		s.State = s.State.Worse(other.State)
-		s.Missing = append(s.Missing, Missing{"what could not be proved", "it was opened below " + unverifiedDir + "/, and is not part of telemetry.tlog"})
+		s.Missing = append(s.Missing, Missing{What: "what could not be proved", Why: "it was opened below " + unverifiedDir + "/, and is not part of telemetry.tlog"})
 	}
 }

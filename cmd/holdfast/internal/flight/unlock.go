@@ -168,11 +168,11 @@ func (k *Keys) failure() error {
 func (k *Keys) locked(s *Summary, rec vault.Record) {
 	s.SealedToOthers = k.SealedToOthers(rec)
 	for _, r := range s.SealedToOthers {
-		s.Missing = append(s.Missing, Missing{r.what(), "sealed to others: no identity given fits"})
+		s.Missing = append(s.Missing, Missing{What: r.what(), Why: "sealed to others: no identity given fits"})
 	}
 	for _, r := range k.count(rec, func(u *unlocked) bool { return !errors.Is(u.err, open.ErrNoIdentity) }) {
 		s.State = s.State.Worse(vault.StateDamaged)
-		s.Missing = append(s.Missing, Missing{r.what(), cmp.Or(k.of(r.Streams[0]).err, ErrNoKey).Error()})
+		s.Missing = append(s.Missing, Missing{What: r.what(), Why: cmp.Or(k.of(r.Streams[0]).err, ErrNoKey).Error()})
 	}
 }
 
