@@ -255,8 +255,7 @@ func (c *cameraPart) Step(now time.Duration) time.Duration {
 		select {
 		case p := <-c.taken:
 			i := slices.IndexFunc(c.t.cfg.Camera, func(cam config.Camera) bool { return cam.Name == p.camera })
-			c.Captured(i, camera.Photo{Index: p.photo.Index, At: time.Duration(p.photo.TakenUsec) * time.Microsecond, UTCUsec: c.t.r.UTC(p.photo.TakenUsec),
-				Pose: p.photo.Pose, OK: true})
+			c.Captured(i, camera.Photo{Index: p.photo.Index, At: time.Duration(p.photo.TakenUsec) * time.Microsecond, UTCUsec: c.t.r.UTC(p.photo.TakenUsec), OK: true})
 			continue
 		default:
 		}
