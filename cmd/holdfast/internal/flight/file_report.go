@@ -113,10 +113,15 @@ func (s *files) report(f *file, t times) (*FileReport, error) {
 func (f *file) extent() int64 { return max(f.size-f.base, f.had.end(), f.lostEnd-f.base) }
 
 // holes returns what is not there. What lies before the first byte of a file that began in the
-// record before is no hole: starts tells where it begins.
+// record before is no hole, also where nothing but its end came in this one: starts tells where it
+// begins.
 func (f *file) holes() (holes []segment.Range, starts int64) {
-	if f.goesOn && f.base == 0 && len(f.had) > 0 {
+	switch {
+	case !f.goesOn || f.base != 0:
+	case len(f.had) > 0:
 		starts = f.had[0].From
+	default:
+		starts = min(f.meta.Offset, f.extent())
 	}
 	return f.had.missing(starts, f.extent()), starts + f.base
 }
