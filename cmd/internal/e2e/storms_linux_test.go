@@ -213,6 +213,9 @@ func TestBadMedium(t *testing.T) {
 	}
 	s.wantTold("recording has stopped", "recording again")
 	got, lost := footageOf(t, s.records, "front")
+	for _, f := range mediaOf(t, s.records, "front") {
+		t.Logf("%s/%s: starts at %d, %d bytes, %d lost, holes %v: %s", f.in.Record, f.Name, f.StartsAt, f.Bytes, f.LostBytes, f.Holes, f.Why)
+	}
 	checkNumbered(t, got, 74, total, lost)
 	t.Logf("video: %d bytes of %d lost", lost, total)
 }
