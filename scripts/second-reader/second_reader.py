@@ -486,7 +486,7 @@ def open_record(device, record, keys, options):
     for s in segments.values():
         out = apart if s["state"] in ("tampered", "unsigned") else proven
         path = os.path.join(device.path, record, s["file"])
-        if s["file"][0] in "TX" and s["state"] != "missing" and not read_form(
+        if s["state"] != "missing" and not read_form(
                 keys.age, identity, path, s["limit"], out):
             row["state"] = worst(row["state"], "damaged")
     proven.make()

@@ -41,6 +41,8 @@ type closeJob struct {
 	sealed int   // bytes of content written so far
 	leaves int64 // that must be signed before the open form goes
 	named  bool  // a closed form may stand
+	folder bool  // was synced a moment ago, for another close
+	before int64 // Vault.folders, when the name was made
 	given  bool  // up
 
 	tries   int
@@ -178,6 +180,30 @@ func (j *closeJob) name(v *Vault) {
 	j.settled(v, false)
 }
 
+// joins tells whether the next step takes no sync where another close has just done it.
+func (j *closeJob) joins(v *Vault) bool {
+	switch j.state {
+	case closeRename:
+		return j.second && j.retryAt <= v.cfg.Now()
+	case closeSigned:
+		return v.log.signed >= j.leaves
+	case closeSyncName, closeRemove, closeSyncGone:
+		return j.retryAt <= v.cfg.Now()
+	}
+	return false
+}
+
+// syncFolder makes the names in the folder durable that were made since before.
+func (j *closeJob) syncFolder(v *Vault, before int64) error {
+	switch {
+	case !j.folder:
+		return v.syncFolder(v.cfg.FS, j.dir, before)
+	case v.folders.Load() != before:
+		return errFolder
+	}
+	return nil
+}
+
 func (j *closeJob) advance(v *Vault) error {
 	fsys := v.cfg.FS
 	switch j.state {
@@ -186,6 +212,7 @@ func (j *closeJob) advance(v *Vault) error {
 	case closeWrite:
 		return j.write()
 	case closeRename:
+		j.before = v.folders.Load()
 		if j.second {
 			return j.next(j.link(v))
 		}
@@ -197,7 +224,7 @@ func (j *closeJob) advance(v *Vault) error {
 		j.named = true
 		return j.next(fsys.Rename(j.path(suffixTmp), j.path(suffixClosed)))
 	case closeSyncName:
-		err := j.next(fsys.SyncDir(j.dir))
+		err := j.next(j.syncFolder(v, j.before))
 		if err == nil {
 			j.content = nil
 			j.name(v)
@@ -211,9 +238,10 @@ func (j *closeJob) advance(v *Vault) error {
 		if errors.Is(err, fs.ErrNotExist) { // of a try that failed and did it all the same
 			err = nil
 		}
+		j.before = v.folders.Load() // a removal that is lost does no harm
 		return j.next(err)
 	case closeSyncGone:
-		return j.next(fsys.SyncDir(j.dir))
+		return j.next(j.syncFolder(v, j.before))
 	}
 	return nil
 }

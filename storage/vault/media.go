@@ -290,6 +290,7 @@ func (m *Media) begin(p *place, key mediaKey, id int) (*mediaFile, error) {
 	number := p.segments[key.letter] + 1
 	dir := m.v.path(p.rec.id.String())
 	name := dir + "/" + SegmentFile{key.letter, number, suffixOpen}.String()
+	before := m.v.folders.Load()
 	file, err := m.fs.Create(name)
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
@@ -297,7 +298,7 @@ func (m *Media) begin(p *place, key mediaKey, id int) (*mediaFile, error) {
 	hashed := newHashedFile(file)
 	sealer, err := seal.New(hashed, p.to[key.letter])
 	if err == nil {
-		if err = m.fs.SyncDir(dir); err != nil {
+		if err = m.v.syncFolder(m.fs, dir, before); err != nil {
 			sealer.Abandon()
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"holdfast/crypto/custody"
@@ -47,6 +48,7 @@ type Vault struct {
 	audit    side // stream X
 	files    side // stream A
 	confirm  confirming
+	folders  atomic.Int64 // syncs of a folder that failed, Media's too
 	media    *Media
 	// mediaOpen are segments of Media that have a leaf O and are being written.
 	mediaOpen []*mediaSegment
@@ -193,6 +195,24 @@ func writeFile(fsys FS, name string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// errFolder: the sync of a folder came to a good end, and one before it had not, which may have lost
+// what this one should have made durable.
+var errFolder = errors.New("a sync of the folder failed meanwhile")
+
+// syncFolder makes names in a folder durable that were made since v.folders was before. A sync that
+// fails may lose what others have changed: for them, and for nobody after them, it is as if theirs
+// had failed. It may be called on any goroutine.
+func (v *Vault) syncFolder(fsys FS, dir string, before int64) error {
+	if err := fsys.SyncDir(dir); err != nil {
+		v.folders.Add(1)
+		return err
+	}
+	if v.folders.Load() != before {
+		return errFolder
+	}
+	return nil
+}
+
 // Record returns the record that is being written; the zero value where there is none.
 func (v *Vault) Record() RecordID {
 	if v.rec == nil {
@@ -331,17 +351,35 @@ func (v *Vault) Step() (more bool) {
 	return v.runnable() >= 0 || v.log.wanted
 }
 
-// stepClose does the next step of a clean close.
+// stepClose does the next step of a clean close, and of those that are at the same step in the same
+// folder where that takes no further sync.
 func (v *Vault) stepClose(i int) {
-	j := v.closing[i]
-	done := j.step(v)
-	if j.state == closeSigned || done {
+	first, at := v.closing[i], v.closing[i].state
+	over := first.step(v)
+	var gone []*closeJob
+	if over {
+		gone = append(gone, first)
+	}
+	named := first.state == closeSigned
+	if first.state == at+1 {
+		for _, j := range v.closing {
+			if j == first || j.dir != first.dir || j.state != at || !j.joins(v) {
+				continue
+			}
+			if j.folder = true; j.step(v) {
+				gone = append(gone, j)
+			}
+			j.folder = false
+			named = named || j.state == closeSigned
+		}
+	}
+	if named || len(gone) > 0 {
 		v.endRecords()
 	}
-	if !done {
+	if len(gone) == 0 {
 		return
 	}
-	v.closing = slices.Delete(v.closing, i, i+1)
+	v.closing = slices.DeleteFunc(v.closing, func(j *closeJob) bool { return slices.Contains(gone, j) })
 	if v.cfg.Wipe != nil {
 		v.cfg.Wipe()
 	}

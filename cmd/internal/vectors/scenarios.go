@@ -58,6 +58,12 @@ func (s scenario) vector() *Vector {
 	if len(r.Lines) > 0 {
 		v.Audit, v.UnverifiedAudit = framesHash(r.lines), framesHash(r.away)
 	}
+	if len(r.Pieces) > 0 {
+		v.Files = framesHash([][]byte{fileLines(r.Pieces)})
+	}
+	if len(r.Sent) > 0 {
+		v.Sent = framesHash(r.Sent)
+	}
 	for name, data := range r.files {
 		v.Tree[r.id+"/"+name] = data
 		for i := range name {
@@ -71,7 +77,7 @@ func (s scenario) vector() *Vector {
 }
 
 func scenarios() []scenario {
-	return slices.Concat(accepted(), cutOnes(), rejectedLogs(), rejectedFiles(), audits())
+	return slices.Concat(accepted(), cutOnes(), rejectedLogs(), rejectedFiles(), audits(), media())
 }
 
 // started is a board that runs, in its first boot.

@@ -31,7 +31,10 @@ type Vector struct {
 	Frames, Unverified string
 	// Audit and UnverifiedAudit are the same of the lines of stream X, as they were sealed.
 	Audit, UnverifiedAudit string
-	Tree                   map[string][]byte // files of the vault by their slash-separated path; folders end in /
+	// Files is the SHA-256 of what stands in streams A, V and P of segments in place, and Sent that
+	// of the content of all frames of sent; README.md of the vectors says how.
+	Files, Sent string
+	Tree        map[string][]byte // files of the vault by their slash-separated path; folders end in /
 }
 
 const (
@@ -67,6 +70,8 @@ func (v *Vector) Format() ([]byte, error) {
 	line("unverified-sha256", v.Unverified)
 	line("audit-sha256", v.Audit)
 	line("unverified-audit-sha256", v.UnverifiedAudit)
+	line("files-sha256", v.Files)
+	line("sent-sha256", v.Sent)
 	out.WriteByte('\n')
 	if err := v.pack(&out); err != nil {
 		return nil, err
@@ -122,7 +127,8 @@ func ParseVector(data []byte) (*Vector, error) {
 func (v *Vector) set(key, value string) (err error) {
 	one := map[string]*string{"expect": &v.Expect, "state": &v.State, "rule": &v.Rule, "pinned-key": &v.PinnedKey,
 		"frames-sha256": &v.Frames, "unverified-sha256": &v.Unverified,
-		"audit-sha256": &v.Audit, "unverified-audit-sha256": &v.UnverifiedAudit}
+		"audit-sha256": &v.Audit, "unverified-audit-sha256": &v.UnverifiedAudit,
+		"files-sha256": &v.Files, "sent-sha256": &v.Sent}
 	switch key {
 	case "comment":
 		v.Comment = append(v.Comment, value)
