@@ -383,3 +383,95 @@ func TestLogLags(t *testing.T) {
 		t.Error(rep.State, err)
 	}
 }
+
+// brokenFS fails each call that writes, while err is set.
+type brokenFS struct {
+	vault.FS
+	err     error
+	creates int
+}
+
+func (b *brokenFS) Create(name string) (vault.File, error) {
+	if b.creates++; b.err != nil && b.creates%2 == 0 {
+		return nil, b.err
+	}
+	f, err := b.FS.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return &brokenFile{f, b}, nil
+}
+
+type brokenFile struct {
+	vault.File
+	b *brokenFS
+}
+
+func (f *brokenFile) Write(p []byte) (int, error) {
+	if f.b.err != nil && len(p) > 10_000 { // an age header passes now and then
+		return 0, f.b.err
+	}
+	return f.File.Write(p)
+}
+
+func (f *brokenFile) Sync() error {
+	if f.b.err != nil {
+		return f.b.err
+	}
+	return f.File.Sync()
+}
+
+// TestBrokenForMedia: where the medium takes no media, telemetry knows nothing of it; media tries
+// once a second, and goes on when it may.
+func TestBrokenForMedia(t *testing.T) {
+	for _, fault := range errIO {
+		d, now := storagetest.New(1), &clock{now: time.Second}
+		v := mustOpen(t, config(d, now))
+		fsys := &brokenFS{FS: watch(t, d)}
+		m := v.NewMedia(fsys, nil)
+		must(t, v.Begin(vault.Flight, vault.RecordID{}))
+		failed, offset := 0, int64(0)
+		k := fileKey{'V', "cam", 1}
+		for n := range uint64(150) {
+			switch n {
+			case 20:
+				fsys.err, fsys.creates = fault, 0
+			case 120:
+				if fsys.err = nil; fsys.creates > 11 {
+					t.Errorf("%v: %d files were made in 10 s", fault, fsys.creates)
+				}
+			}
+			must(t, v.Append(&segment.Block{Meta: segment.Meta{Frames: 1}, Data: entries(n, n+1)}))
+			must(t, v.Flush())
+			err := m.Append('V', video("cam", 1, offset, footage(k, int(offset), 30_000)))
+			if err == nil {
+				offset += 30_000
+			} else if failed++; !errors.Is(err, fault) || n < 20 || n > 131 {
+				t.Errorf("%v: block %d: %v", fault, n, err)
+			}
+			now.now += 100 * time.Millisecond
+			if at, ok := m.Due(); ok && at <= now.now {
+				if err := m.Flush(now.now); err != nil && !errors.Is(err, fault) {
+					t.Error(err)
+				}
+			}
+			for v.Step() {
+			}
+		}
+		must(t, m.End())
+		must(t, v.Close())
+		files := d.Crash(storagetest.Strict).Files()
+		rep, err := verify(files)
+		if err != nil || rep.State != custody.VerdictCut || failed < 80 {
+			t.Errorf("%v: %s, %d blocks failed, %v", fault, rep.State, failed, err)
+		}
+		for _, s := range rep.Records[0].Segments {
+			if s.Name[0] == 'T' && s.State != custody.VerdictClean {
+				t.Errorf("%v: %+v", fault, s)
+			}
+		}
+		c := newCinema(v, m, now)
+		c.fails = true
+		must(t, c.develop(files))
+	}
+}
