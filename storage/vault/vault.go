@@ -5,6 +5,7 @@
 //
 // It starts no goroutine. One goroutine owns a Vault and calls Append, Flush and Step; each
 // Step does at most one sync of clean-up, so that a slow medium never delays a flush for long.
+// Another one may own a Media, which writes video and photos beside it.
 package vault
 
 import (
@@ -349,59 +350,6 @@ func (v *Vault) Step() (more bool) {
 	}
 	v.stepClose(i)
 	return v.runnable() >= 0 || v.log.wanted
-}
-
-// stepClose does the next step of a clean close, and of those that are at the same step in the same
-// folder where that takes no further sync.
-func (v *Vault) stepClose(i int) {
-	first, at := v.closing[i], v.closing[i].state
-	over := first.step(v)
-	var gone []*closeJob
-	if over {
-		gone = append(gone, first)
-	}
-	named := first.state == closeSigned
-	if first.state == at+1 {
-		for _, j := range v.closing {
-			if j == first || j.dir != first.dir || j.state != at || !j.joins(v) {
-				continue
-			}
-			if j.folder = true; j.step(v) {
-				gone = append(gone, j)
-			}
-			j.folder = false
-			named = named || j.state == closeSigned
-		}
-	}
-	if named || len(gone) > 0 {
-		v.endRecords()
-	}
-	if len(gone) == 0 {
-		return
-	}
-	v.closing = slices.DeleteFunc(v.closing, func(j *closeJob) bool { return slices.Contains(gone, j) })
-	if v.cfg.Wipe != nil {
-		v.cfg.Wipe()
-	}
-}
-
-// runnable returns the first clean close that waits neither for its next try nor for the public
-// log, telemetry's before others: its memory waits for it. -1: none.
-func (v *Vault) runnable() int {
-	now := v.cfg.Now()
-	first := -1
-	for i, j := range v.closing {
-		if j.retryAt > now || j.state == closeSigned && v.log.signed < j.leaves {
-			continue
-		}
-		if j.stream == segment.StreamTelemetry {
-			return i
-		}
-		if first < 0 {
-			first = i
-		}
-	}
-	return first
 }
 
 // finish does all the clean-up that waits, each close, and the public log, with one last try.
