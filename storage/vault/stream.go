@@ -76,11 +76,12 @@ func (s *stream) header(number int) *segment.Header {
 
 // open makes the next segment and carries over what the last one could not make durable.
 func (s *stream) open() error {
+	before := s.v.folders.Load()
 	if err := s.create(); err != nil {
 		return err
 	}
 	// Entry and header are durable before the first flush says that its entries are.
-	if err := s.v.cfg.FS.SyncDir(s.v.path(s.id.String())); err != nil {
+	if err := s.v.syncFolder(s.v.cfg.FS, s.v.path(s.id.String()), before); err != nil {
 		name := SegmentFile{s.letter, s.cur.number, suffixOpen}.String()
 		s.cur.sealer.Abandon()
 		s.undoOpen(s.cur.file, name)
