@@ -7,6 +7,7 @@ toolchain go1.26.8
 require (
 	c2sp.org/CCTV/age v0.0.0-20260829155415-4448f2097b2d
 	filippo.io/age v1.3.2
+	github.com/Eyevinn/mp4ff v0.50.0 // MP4 by another's hand, for tests
 	github.com/bep/imagemeta v1.0.1 // tests alone: reads geotags without the library that writes them
 	github.com/bluenviron/gomavlib/v3 v3.3.5
 	github.com/cheggaaa/pb/v3 v3.1.7

@@ -18,7 +18,9 @@ import (
 
 // CheckRow is one line of `holdfastd check`.
 type CheckRow struct {
-	What   string `json:"what"` // config, board, uart, keys, storage, lock, and a layer of the lock each
+	// What is config, board, uart, keys, storage, lock, and a layer of the lock each; then policy,
+	// camera, share, arming, led and button.
+	What   string `json:"what"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"` // what was found, or what to do
 }
@@ -29,8 +31,11 @@ func Check(cfg *config.Config) []CheckRow {
 	for _, l := range cfg.Link {
 		rows = append(rows, checkLink(cfg, l))
 	}
-	rows = append(rows, checkKeys(cfg), checkStorage(cfg))
-	return append(rows, checkLock(cfg)...)
+	rows = append(rows, checkKeys(cfg))
+	rows = append(rows, checkGroups(cfg)...)
+	rows = append(rows, checkStorage(cfg))
+	rows = append(rows, checkLock(cfg)...)
+	return append(rows, checkParts(cfg)...)
 }
 
 func checkBoard(cfg *config.Config) CheckRow {
@@ -134,27 +139,4 @@ func checkStorage(cfg *config.Config) CheckRow {
 		return CheckRow{"storage", false, fmt.Sprintf("%s: %d MiB free, %d MiB are the least; retrieve and free flights", dir, free>>20, int64(vault.MinFree)>>20)}
 	}
 	return CheckRow{"storage", true, fmt.Sprintf("%s: %d MiB free", cfg.Vault.Path, free>>20)}
-}
-
-// DataFlow is one way data takes, as `holdfastd check --data-map` lists it.
-type DataFlow struct {
-	Direction string `json:"direction"` // in, out, kept
-	What      string `json:"what"`
-	Where     string `json:"where"`
-	Form      string `json:"form"`
-}
-
-// DataMap lists every file and stream that the configuration makes the board read or write.
-func DataMap(cfg *config.Config) []DataFlow {
-	flows := lockFlows(cfg)
-	for _, l := range cfg.Link {
-		flows = append(flows, DataFlow{"in", "MAVLink from link " + l.Name, l.Device, "read only, nothing is sent"})
-	}
-	return append(flows,
-		DataFlow{"in", "recipients (public)", cfg.Vault.Recipients, "text"},
-		DataFlow{"kept", "telemetry, noise, events", cfg.Vault.Path, "age files, sealed for the recipients; no key to open them is on the board"},
-		DataFlow{"kept", "public log (counters, sizes, hashes, times since boot; no place, date or name)", filepath.Join(cfg.Vault.Path, "*", "LOG"), "signed, in clear"},
-		DataFlow{"kept", "device key (names this board and signs for it; opens nothing)", cfg.Vault.DeviceKey, "file, mode 0600"},
-		DataFlow{"kept", "health (counts and states; no position, no key)", cfg.Status.File, "JSON, in clear"},
-	)
 }

@@ -56,14 +56,14 @@ func lockRows(l *evidence.Lock) []CheckRow {
 // lockFlows are the ways out that a lock closes, and what the guard keeps and reads.
 func lockFlows(cfg *config.Config) []DataFlow {
 	if cfg.Bench() {
-		return []DataFlow{{"out", "network", "none", "no code of this program sends; bench endpoints are loopback only; other programs of this host are not held back"}}
+		return []DataFlow{{Direction: "out", What: "network", Where: "none", Form: "no code of this program sends; bench endpoints are loopback only; other programs of this host are not held back", Who: whoNobody}}
 	}
 	return []DataFlow{
-		{"out", "network", "none", "every link is down and every frame dropped while the board is locked; no code of this program sends"},
-		{"in", "maintenance ticket (signed by an operator)", cfg.Lock.Ticket, "text; opens the links that it names, for its span"},
-		{"in", "whose tickets are admitted (public)", cfg.Lock.Signers, "text"},
-		{"kept", "numbers of used tickets", cfg.Lock.UsedNumbers, "text, in clear; random numbers"},
-		{"kept", "who tried to send, until it is sealed; state of the lock", cfg.Lock.Run, "in memory, gone with the power"},
+		{Direction: "out", What: "network", Where: "none", Form: "every link is down and every frame dropped while the board is locked; no code of this program sends", Who: whoNobody},
+		{Direction: "in", What: "maintenance ticket (signed by an operator)", Where: cfg.Lock.Ticket, Form: "text; opens the links that it names, for its span", Who: whoAll},
+		{Direction: "in", What: "whose tickets are admitted (public)", Where: cfg.Lock.Signers, Form: "text", Who: whoAll},
+		{Direction: "kept", What: "numbers of used tickets", Where: cfg.Lock.UsedNumbers, Form: "text, in clear; random numbers", Who: whoRoot},
+		{Direction: "kept", What: "who tried to send, until it is sealed; state of the lock", Where: cfg.Lock.Run, Form: "in memory", Who: whoMemory},
 	}
 }
 

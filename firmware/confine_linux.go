@@ -9,6 +9,7 @@ import (
 	"holdfast/firmware/config"
 	"holdfast/firmware/confine"
 	"holdfast/firmware/evidence"
+	"holdfast/firmware/mediapipe"
 	"holdfast/storage/segment"
 )
 
@@ -26,9 +27,12 @@ func Restrict(cfg *config.Config) error {
 // confineRecorder takes from this process, for good, what recording does not need, before it
 // reads anything that comes from outside; the key child inherits it. settle is to be called when
 // the vault and the device key are there: until then they may be made.
-func confineRecorder(cfg *config.Config, program string) (notes []segment.Note, settle func() error, err error) {
+func confineRecorder(cfg *config.Config, of Options) (notes []segment.Note, settle func() error, err error) {
 	_ = bootID() // while every file of the kernel may still be read
-	o := confineOptions(cfg, program)
+	o := confineOptions(cfg, of.KeyCommand[0])
+	if run := runPath(of); run != "" && cfg.Media() {
+		o.Pipes = append(o.Pipes, filepath.Join(run, mediapipe.Folder))
+	}
 	for _, path := range []string{cfg.Vault.Path, cfg.Vault.DeviceKey} {
 		if _, err := os.Stat(path); err != nil {
 			o.Make = append(o.Make, path)
@@ -57,6 +61,18 @@ func confineOptions(cfg *config.Config, program string) confine.Options {
 		Write:    []string{cfg.Vault.Path, filepath.Dir(cfg.Status.File)},
 		Programs: []string{program},
 		Send:     cfg.Policy.Send,
+	}
+	for path := range cfg.StreamRecipients() {
+		o.Read = append(o.Read, path)
+	}
+	if cfg.Policy.Send {
+		o.Read = append(o.Read, healthFiles...)
+	}
+	if cfg.Policy.ArmingVeto {
+		o.Read = append(o.Read, cfg.Policy.ArmingOverride)
+	}
+	for i := range cfg.Share {
+		o.Remove = append(o.Remove, filepath.Dir(sharePath(cfg, i)))
 	}
 	if !o.Bench {
 		o.User = RecorderUser

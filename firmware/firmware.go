@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -52,31 +54,51 @@ func Record(ctx context.Context, o Options) error {
 	if err != nil {
 		o.Log.Warn("record", slog.Any("err", err))
 	}
-	notes, settle, err := confineRecorder(cfg, o.KeyCommand[0])
+	p, err := openParts(cfg, o)
 	if err != nil {
 		return err
 	}
-	rs, err := Recipients(cfg)
+	defer p.close()
+	notes, settle, err := confineRecorder(cfg, o)
 	if err != nil {
 		return err
 	}
 	notes = append(notes, lockMemory()...)
-	makeKey, err := keyMaker(o.KeyCommand, rs, o.KeyGroups)
-	if err != nil {
-		return err
-	}
-	v, err := openVault(cfg, o, notes, ahead(makeKey))
+	v, err := sealedVault(cfg, o, notes)
 	if err != nil {
 		return err
 	}
 	if err := settle(); err != nil {
 		return errors.Join(err, v.Close())
 	}
-	r := recorder.New(recorder.Config{
+	c := recorder.Config{
 		Links: links(cfg), OpenLink: link.Open, Vault: v, ArmedOnly: cfg.Vault.Record == config.RecordArmed,
 		Now: sinceBoot(), Host: hostClock, Guard: runFolder(cfg, v.DeviceID()), Pause: pause, Log: o.Log,
-	})
-	return errors.Join(runWithStatus(ctx, o, r, notify), v.Close())
+	}
+	p.configure(&c)
+	r := recorder.New(c)
+	p.attach(r)
+	if err := p.openMedia(v, r); err != nil {
+		return errors.Join(err, v.Close())
+	}
+	return errors.Join(runWithStatus(ctx, o, r, notify, p), v.Close())
+}
+
+// sealedVault opens the vault for the recipients of the configuration.
+func sealedVault(cfg *config.Config, o Options, notes []segment.Note) (*vault.Vault, error) {
+	rs, err := Recipients(cfg)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := Groups(cfg)
+	if err != nil {
+		return nil, err
+	}
+	makeKey, err := keyMaker(o.KeyCommand, rs, slices.Concat(o.KeyGroups, groups))
+	if err != nil {
+		return nil, err
+	}
+	return openVault(cfg, o, notes, ahead(makeKey))
 }
 
 // readPause is how long the reader rests after a read that brought little: stamps are late by that
@@ -92,13 +114,44 @@ func pause() {
 // sinceBoot is the one clock of the process.
 var sinceBoot = sync.OnceValue(bootClock)
 
-func runWithStatus(ctx context.Context, o Options, r *recorder.Recorder, notify *notifier) error {
+// partsWait is how long the parts beside the recorder have to end before the recorder does, so that
+// what they still have to say gets into the record.
+const partsWait = 700 * time.Millisecond
+
+// runAll runs the recorder and what is beside it. The parts end first, while there is still a record;
+// one that takes too long ends beside it.
+func runAll(ctx context.Context, r *recorder.Recorder, p *parts) error {
+	end := p.start()
+	recordCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ended := make(chan struct{})
+	over := context.AfterFunc(ctx, func() {
+		go func() {
+			defer close(ended)
+			end()
+		}()
+		select {
+		case <-ended:
+		case <-time.After(partsWait):
+		}
+		stop()
+	})
+	err := r.Run(recordCtx)
+	if over() { // the inputs have ended by themselves
+		end()
+		return err
+	}
+	<-ended
+	return err
+}
+
+func runWithStatus(ctx context.Context, o Options, r *recorder.Recorder, notify *notifier, p *parts) error {
 	file := &status.File{Path: o.Config.Status.File, Log: o.Log, Report: func() status.Report { return report(r.Snapshot()) }}
 	statusCtx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { file.Run(statusCtx, r.Ready()) })
 	wg.Go(func() { notify.follow(statusCtx.Done(), r.Ready(), r.Beat) })
-	err := r.Run(ctx)
+	err := runAll(ctx, r, p)
 	stop()
 	wg.Wait()
 	if e := file.Write(); e != nil {
@@ -115,16 +168,33 @@ func report(s recorder.Snapshot) status.Report {
 // Recipients reads the recipients file. Without one valid recipient nothing is recorded: there
 // would be nobody to seal it for.
 func Recipients(cfg *config.Config) (*keys.Recipients, error) {
-	f, err := os.Open(cfg.Vault.Recipients)
+	return recipients(cfg.Vault.Recipients)
+}
+
+func recipients(path string) (*keys.Recipients, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("recipients: %w; make the file with `holdfast provision`", plain(err))
 	}
 	defer f.Close()
 	rs, err := keys.ParseRecipients(f)
 	if err != nil {
-		return nil, fmt.Errorf("recipients %s: %w; one age recipient (age1...) a line, from `holdfast keygen`", cfg.Vault.Recipients, err)
+		return nil, fmt.Errorf("recipients %s: %w; one age recipient (age1...) a line, from `holdfast keygen`", path, err)
 	}
 	return rs, nil
+}
+
+// Groups reads the recipients of the streams that have some of their own.
+func Groups(cfg *config.Config) (groups []KeyGroup, err error) {
+	files := cfg.StreamRecipients()
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		rs, err := recipients(path)
+		if err != nil {
+			return nil, err
+		}
+		groups = append(groups, KeyGroup{Streams: files[path], Recipients: rs})
+	}
+	return groups, nil
 }
 
 // plain shortens "open x: no such file" to one clause without the call's name.
@@ -191,7 +261,7 @@ func openVault(cfg *config.Config, o Options, notes []segment.Note, newKey func(
 	c := vault.Config{
 		FS: fsys, DeviceID: device.ID(), DevicePub: device.Verifier() + "\n", DeviceKey: signer, Rand: rand.Reader, Now: sinceBoot(), NewKey: newKey,
 		FlushArmed: cfg.Vault.FlushArmed, FlushIdle: cfg.Vault.FlushIdle, WhenFull: cfg.Vault.WhenFull, Record: cfg.Vault.Record,
-		Reserve: cfg.Vault.Reserve, Wipe: seal.Wipe,
+		Reserve: cfg.Vault.Reserve, YieldBelow: yieldBelow(cfg), Wipe: seal.Wipe,
 		Header: header(cfg, o.Version, notes),
 	}
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockWait / 40) {
@@ -205,9 +275,24 @@ func openVault(cfg *config.Config, o Options, notes []segment.Note, newKey func(
 	}
 }
 
+// yieldBelow says below how much free space a stream beside telemetry ends: the last to yield where
+// the reserve begins, each one before it a reserve earlier.
+func yieldBelow(cfg *config.Config) map[byte]int64 {
+	letters := map[string]byte{config.YieldVideo: segment.StreamVideo, config.YieldPhoto: segment.StreamPhoto, config.YieldLog: segment.StreamAutopilot}
+	marks := map[byte]int64{}
+	for i, name := range cfg.Policy.Yield {
+		marks[letters[name]] = vault.MinFree + cfg.Vault.Reserve*int64(len(cfg.Policy.Yield)-i)
+	}
+	return marks
+}
+
 func header(cfg *config.Config, version string, notes []segment.Note) segment.Header {
 	h := segment.Header{Boot: bootID(), Version: version, Board: cfg.Board.Profile, Notes: notes}
 	h.Lock, h.Grade = lockAtStart(cfg)
+	h.Operator, h.Case, h.Origins = cfg.Policy.Operator, cfg.Policy.Case, origins(cfg)
+	if !cfg.Policy.Telemetry {
+		h.Notes = append(h.Notes, segment.Note{What: "telemetry", Why: "the policy does not record it"})
+	}
 	for _, l := range cfg.Link {
 		h.Links = append(h.Links, segment.Link{Name: l.Name, Device: l.Device, Baud: l.Baud})
 	}

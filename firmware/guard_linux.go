@@ -15,6 +15,7 @@ import (
 	"holdfast/firmware/confine"
 	"holdfast/firmware/evidence"
 	"holdfast/firmware/guard"
+	"holdfast/firmware/mediafifo"
 	"holdfast/firmware/netlock"
 	"holdfast/firmware/netlock/attempts"
 )
@@ -43,7 +44,7 @@ func Guard(ctx context.Context, o Options) error {
 	if err != nil {
 		o.Log.Warn("guard", slog.Any("err", err))
 	}
-	fifo, err := prepareRun(cfg.Lock.Run)
+	fifo, err := prepareRun(cfg, o.Log)
 	if err != nil {
 		return fmt.Errorf("run folder: %w", plain(err))
 	}
@@ -78,9 +79,11 @@ func Guard(ctx context.Context, o Options) error {
 	return g.Run(ctx)
 }
 
-// prepareRun makes the folder where guard and recorder meet, and the FIFO in it.
-func prepareRun(dir string) (*attempts.Writer, error) {
-	uid, gid := recorderIDs()
+// prepareRun makes the folder where guard and recorder meet, and the FIFO in it; the FIFOs between
+// recorder and media process; and the names under which shares are found.
+func prepareRun(cfg *config.Config, log *slog.Logger) (*attempts.Writer, error) {
+	dir := cfg.Lock.Run
+	uid, gid := userIDs(RecorderUser)
 	own := filepath.Join(dir, filepath.Dir(evidence.RecorderFile))
 	if err := os.MkdirAll(own, 0o755); err != nil {
 		return nil, err
@@ -89,13 +92,23 @@ func prepareRun(dir string) (*attempts.Writer, error) {
 	if err := os.Lchown(own, uid, gid); err != nil && os.Geteuid() == 0 {
 		return nil, err
 	}
+	// A board whose photos or shares cannot be had is locked and records all the same.
+	if cfg.Media() {
+		mediaUID, mediaGID := userIDs(MediaUser)
+		if err := mediafifo.Make(dir, &mediafifo.Owners{RecorderUID: uid, RecorderGID: gid, MediaUID: mediaUID, MediaGID: mediaGID}); err != nil {
+			log.Error("guard: the way from the media process", slog.Any("err", err))
+		}
+	}
+	if err := linkShares(cfg); err != nil {
+		log.Error("guard: shares", slog.Any("err", err))
+	}
 	return attempts.OpenWriter(filepath.Join(dir, evidence.AttemptsFIFO), 0o640, gid)
 }
 
-// recorderIDs returns user and group of the recorder; where there is no such user it runs as
+// userIDs returns user and group of a process of the board; where there is no such user it runs as
 // this process's.
-func recorderIDs() (uid, gid int) {
-	u, err := user.Lookup(RecorderUser)
+func userIDs(name string) (uid, gid int) {
+	u, err := user.Lookup(name)
 	if err != nil {
 		return os.Getuid(), os.Getgid()
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
 	"holdfast/firmware/config"
 	"holdfast/firmware/evidence"
+	"holdfast/firmware/mediafifo"
 	"holdfast/firmware/runfile"
 )
 
@@ -16,11 +18,34 @@ import (
 // too: the flight comes first, and the record then says that the board was not locked.
 const lockFirst = 5 * time.Second
 
+// Commands start the parts of the board's program.
+type Commands struct{ Guard, Record, Media []string }
+
+// PrepareRun makes, on a bench with cameras, the private folder in which recorder and media process
+// meet, and names it to both by the environment. It must be called before Restrict; clean removes
+// the folder. Elsewhere it does nothing.
+func PrepareRun(cfg *config.Config) (clean func(), err error) {
+	if !cfg.Bench() || !cfg.Media() {
+		return func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "holdfast-run-")
+	if err != nil {
+		return nil, err
+	}
+	clean = func() { _ = os.RemoveAll(dir) }
+	if err := errors.Join(mediafifo.Make(dir, nil), os.Setenv(RunVariable, dir)); err != nil {
+		clean()
+		return nil, err
+	}
+	return clean, nil
+}
+
 // Run runs the parts as children of this process: on a locked board the guard, and the recorder
-// once the lock stands. When ctx ends the recorder ends first.
-func Run(ctx context.Context, cfg *config.Config, guardCommand, recordCommand []string, log *slog.Logger) error {
+// once the lock stands; with cameras the media process beside the recorder. When ctx ends the
+// recorder and the media process end first.
+func Run(ctx context.Context, cfg *config.Config, c Commands, log *slog.Logger) error {
 	if cfg.Bench() {
-		return Supervise(ctx, recordCommand, log)
+		return runRecorder(ctx, cfg, c, log)
 	}
 	guardCtx, stopGuard := context.WithCancel(context.Background())
 	defer stopGuard()
@@ -28,14 +53,34 @@ func Run(ctx context.Context, cfg *config.Config, guardCommand, recordCommand []
 	defer stopRecord()
 	ended := make(chan error, 1)
 	go func() {
-		err := Supervise(guardCtx, guardCommand, log)
+		err := Supervise(guardCtx, c.Guard, log)
 		stopRecord() // a guard that refuses its configuration: the recorder's is the same
 		ended <- err
 	}()
 	awaitLock(recordCtx, cfg.Lock.Run)
-	err := Supervise(recordCtx, recordCommand, log)
+	err := runRecorder(recordCtx, cfg, c, log)
 	stopGuard()
 	return errors.Join(err, <-ended)
+}
+
+// runRecorder runs the recorder and, where there are cameras, the media process. One that refuses to
+// work costs no telemetry: the recorder goes on without it.
+func runRecorder(ctx context.Context, cfg *config.Config, c Commands, log *slog.Logger) error {
+	if !cfg.Media() {
+		return Supervise(ctx, c.Record, log)
+	}
+	mediaCtx, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := Supervise(mediaCtx, c.Media, log); err != nil {
+			log.Error("the media process has ended; telemetry goes on without photos and video", slog.Any("err", err))
+		}
+	}()
+	err := Supervise(ctx, c.Record, log)
+	stop()
+	<-ended
+	return err
 }
 
 // awaitLock returns when the guard has told how the lock stands, or when ctx ends, or after

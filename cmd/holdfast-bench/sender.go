@@ -57,6 +57,8 @@ type summary struct {
 	Bytes      uint64  `json:"bytes"`
 	StrayBytes uint64  `json:"stray_bytes"`
 	Seconds    float64 `json:"seconds"`
+
+	Vehicle *vehicleSummary `json:"vehicle,omitempty"` // of vehicle alone
 }
 
 // sender hands bytes to a pseudo-terminal and counts them.

@@ -16,6 +16,7 @@ import (
 	"holdfast/crypto/keys"
 	"holdfast/crypto/open"
 	"holdfast/crypto/seal"
+	"holdfast/firmware/config"
 )
 
 type keytestOptions struct {
@@ -80,7 +81,11 @@ func (o keytestOptions) run(stdout io.Writer, dir string) error {
 	if err != nil {
 		return err
 	}
-	result, err := tryKeys(r, nil, ids)
+	groups, err := readGroups(c)
+	if err != nil {
+		return err
+	}
+	result, err := tryKeys(r, groups, ids)
 	if err != nil {
 		return err
 	}
@@ -91,6 +96,18 @@ func (o keytestOptions) run(stdout io.Writer, dir string) error {
 		return noIdentity(c.Vault.Recipients)
 	}
 	return nil
+}
+
+// readGroups reads the recipients that streams have for themselves.
+func readGroups(c *config.Config) (groups []keys.Group, err error) {
+	for path, streams := range c.StreamRecipients() {
+		r, err := readRecipients(path)
+		if err != nil {
+			return nil, err
+		}
+		groups = append(groups, keys.Group{Streams: streams, Recipients: r})
+	}
+	return keys.SortGroups(groups)
 }
 
 // tryKeys tries the identities on what is sealed to r and to each of groups.

@@ -43,8 +43,9 @@ func printDataMap(cmd *cobra.Command, flows []firmware.DataFlow, asJSON bool) er
 		return cli.PrintJSON(cmd.OutOrStdout(), map[string]any{"flows": flows})
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "WAY\tWHAT\tWHERE\tFORM\tWHO CAN READ IT")
 	for _, f := range flows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.Direction, f.What, f.Where, f.Form)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Direction, f.What, f.Where, f.Form, f.Who)
 	}
 	return w.Flush()
 }

@@ -22,7 +22,8 @@ func main() {
 		Use:   "holdfastd",
 		Short: "Records MAVLink, sealed for keys that only the operator holds",
 		Long: `holdfastd reads MAVLink from the flight controller and seals it into the vault, for keys
-that only the operator holds. It sends nothing.
+that only the operator holds. What it sends to the autopilot stands in one list
+(docs/autopilot.md); it sends nothing anywhere else.
 
 Exit status: 0 ended in good order (also after SIGINT or SIGTERM), 1 error, 2 wrong usage.`,
 	}
@@ -49,6 +50,15 @@ func configFlag(cmd *cobra.Command) *string {
 	return path
 }
 
+// runFlag is where recorder and media process of a bench meet: `holdfastd run` says it to both.
+func runFlag(cmd *cobra.Command) *string {
+	run := cmd.Flags().String("run", os.Getenv(firmware.RunVariable), "run `DIR` of a bench")
+	if err := cmd.Flags().MarkHidden("run"); err != nil {
+		panic(err)
+	}
+	return run
+}
+
 func runCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "run", Short: "Run all parts under one supervisor", Args: cobra.NoArgs}
 	path := configFlag(cmd)
@@ -61,11 +71,16 @@ func runCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		clean, err := firmware.PrepareRun(cfg)
+		if err != nil {
+			return err
+		}
+		defer clean()
 		if err := firmware.Restrict(cfg); err != nil {
 			return err
 		}
 		part := func(name string) []string { return []string{self, name, "--config", *path} }
-		err = firmware.Run(cmd.Context(), cfg, part("lockdown"), part("record"), log())
+		err = firmware.Run(cmd.Context(), cfg, firmware.Commands{Guard: part("lockdown"), Record: part("record"), Media: part("media")}, log())
 		var exit *firmware.ExitError
 		if errors.As(err, &exit) {
 			return &cli.ExitError{Code: exit.Code} // the part has said why
@@ -99,7 +114,7 @@ stopped; there is no other way.`}
 
 func recordCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "record", Short: "Run the recorder", Args: cobra.NoArgs}
-	path := configFlag(cmd)
+	path, run := configFlag(cmd), runFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*path)
 		if err != nil {
@@ -111,7 +126,7 @@ func recordCommand() *cobra.Command {
 		}
 		debug.SetGCPercent(50) // memory is dearer than the little there is to collect
 		return firmware.Record(cmd.Context(), firmware.Options{
-			Config: cfg, Version: version(), Log: log(), KeyCommand: []string{self, firmware.FlightKeyCommand},
+			Config: cfg, Version: version(), Log: log(), Run: *run, KeyCommand: []string{self, firmware.FlightKeyCommand},
 		})
 	}
 	return cmd
@@ -122,11 +137,7 @@ func mediaCommand() *cobra.Command {
 		Long: `media runs the cameras of the configuration: programs whose standard output is video, folders
 in memory into which files are put, V4L2 cameras. What they give goes to the recorder, which
 seals it; media itself writes no file. Without [[camera]] it has nothing to do and ends.`}
-	path := configFlag(cmd)
-	run := cmd.Flags().String("run", os.Getenv(firmware.RunVariable), "run `DIR` of a bench")
-	if err := cmd.Flags().MarkHidden("run"); err != nil {
-		panic(err)
-	}
+	path, run := configFlag(cmd), runFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*path)
 		if err != nil {

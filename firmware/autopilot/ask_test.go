@@ -3,6 +3,7 @@ package autopilot_test
 import (
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,21 @@ func TestNothingIsAskedWhileArmed(t *testing.T) {
 	}
 }
 
+// TestRecorderKnowsThatItIsArmed, where the heartbeat that says so was lost here.
+func TestRecorderKnowsThatItIsArmed(t *testing.T) {
+	r := newRig(t, newPilot(common.MAV_AUTOPILOT_PX4), autopilot.Config{Rates: "full"}, 0)
+	r.health.Armed = true
+	r.run(30 * time.Second)
+	if n := asked(r); n != 0 {
+		t.Errorf("%d requests while the recorder says armed", n)
+	}
+	r.health.Armed = false
+	r.run(2 * time.Second)
+	if asked(r) == 0 {
+		t.Error("nothing was asked afterwards")
+	}
+}
+
 // TestArmedInTheMiddle stops every transfer at the heartbeat that says armed.
 func TestArmedInTheMiddle(t *testing.T) {
 	pilot := newPilot(common.MAV_AUTOPILOT_PX4)
@@ -105,6 +121,23 @@ func TestRebootInTheAir(t *testing.T) {
 		}
 		if n := len(r.filesOf("autopilot")); n != 2 {
 			t.Errorf("%s: %d identities", name, n)
+		}
+	}
+}
+
+// TestOddClocks: an autopilot that answers TIMESYNC by another clock than SYSTEM_TIME has not
+// started again and again.
+func TestOddClocks(t *testing.T) {
+	pilot := newPilot(common.MAV_AUTOPILOT_PX4)
+	pilot.odd, pilot.utc = 50*365*24*time.Hour, 1790000000_000_000
+	r := newRig(t, pilot, autopilot.Config{}, 0.05)
+	r.run(60 * time.Second)
+	if got := append(r.has("autopilot_rebooted"), r.has("autopilot_uptime_jumped")...); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	for _, p := range r.pairs {
+		if wrong := p.UTCUsec - p.BootUsec - pilot.utc; max(wrong, -wrong) > p.UncertaintyUsec {
+			t.Errorf("%+v is wrong by %d µs", p, wrong)
 		}
 	}
 }
@@ -374,5 +407,51 @@ func TestAnotherAutopilot(t *testing.T) {
 	// Nobody else is an autopilot: a gimbal, a ground station, a camera.
 	if len(r.has("autopilot_found")) != 2 {
 		t.Errorf("%v", r.events)
+	}
+}
+
+// TestEveryParameterType, in both encodings.
+func TestEveryParameterType(t *testing.T) {
+	bits := math.Float32frombits
+	for _, c := range []struct {
+		kind        common.MAV_PARAM_TYPE
+		px4, number float32
+		want        string
+	}{
+		{common.MAV_PARAM_TYPE_UINT8, bits(200), 200, "200"},
+		{common.MAV_PARAM_TYPE_INT8, bits(0xFFFFFFFE), -2, "-2"},
+		{common.MAV_PARAM_TYPE_UINT16, bits(60000), 60000, "60000"},
+		{common.MAV_PARAM_TYPE_INT16, bits(0xFFFF8000), -32768, "-32768"},
+		{common.MAV_PARAM_TYPE_UINT32, bits(4000000000), 4000000000, "4000000000"},
+		{common.MAV_PARAM_TYPE_INT32, bits(0x7FFFFF), 8388607, "8388607"},
+		{common.MAV_PARAM_TYPE_REAL32, 0.1, 0.1, "0.1"},
+		{common.MAV_PARAM_TYPE_REAL32, 1e-7, 1e-7, "0.0000001"},
+		{common.MAV_PARAM_TYPE_REAL64, 2.5, 2.5, "2.5"},
+	} {
+		for flavour, value := range map[common.MAV_AUTOPILOT]float32{common.MAV_AUTOPILOT_PX4: c.px4, common.MAV_AUTOPILOT_ARDUPILOTMEGA: c.number} {
+			pilot := newPilot(flavour)
+			pilot.params = []common.MessageParamValue{{ParamId: "BAD\nNAME", ParamValue: value, ParamType: c.kind, ParamCount: 1}}
+			r := newRig(t, pilot, autopilot.Config{}, 0)
+			r.run(5 * time.Second)
+			line := lines(r.filesOf("params")[0].text)
+			if want := "1\t1\tBAD?NAME\t" + c.want + "\t" + strconv.Itoa(int(c.kind)); len(line) != 1 || line[0] != want {
+				t.Errorf("%v, %v: %q, want %q", flavour, c.kind, line, want)
+			}
+		}
+	}
+}
+
+// TestMissionFrames: what x and y mean hangs on the frame.
+func TestMissionFrames(t *testing.T) {
+	for frame, want := range map[common.MAV_FRAME]string{
+		common.MAV_FRAME_GLOBAL_INT: "-1.5\t2.5\t", common.MAV_FRAME_LOCAL_NED: "-1500\t2500\t", common.MAV_FRAME_MISSION: "-15000000\t25000000\t",
+	} {
+		pilot := newPilot(common.MAV_AUTOPILOT_PX4)
+		pilot.mission = []common.MessageMissionItemInt{{Frame: frame, X: -15000000, Y: 25000000, Param1: float32(math.NaN())}}
+		r := newRig(t, pilot, autopilot.Config{}, 0)
+		r.run(5 * time.Second)
+		if text := r.filesOf("mission")[0].text; !strings.Contains(text, "NaN\t0\t0\t0\t"+want) {
+			t.Errorf("%v: %q", frame, text)
+		}
 	}
 }

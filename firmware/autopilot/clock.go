@@ -129,10 +129,7 @@ func (s *clocks) systemTime(m *common.MessageSystemTime, e *entry) {
 		}
 		return
 	}
-	at, doubt := e.frame.At, gpsDoubt+transportDoubt
-	if s.best.known {
-		at, doubt = s.best.start+time.Duration(m.TimeBootMs)*time.Millisecond, gpsDoubt+quantum+s.best.within(e.frame.At)
-	}
+	at, doubt := s.taken(m, e.frame.At)
 	s.jumped(int64(m.TimeUnixUsec)-at.Microseconds(), doubt)
 	if s.hasPair && e.frame.At-s.paired < pairEvery {
 		return
@@ -140,6 +137,21 @@ func (s *clocks) systemTime(m *common.MessageSystemTime, e *entry) {
 	s.paired, s.hasPair = e.frame.At, true
 	s.p.cfg.Record.Clock(segment.ClockPair{BootUsec: at.Microseconds(), UTCUsec: int64(m.TimeUnixUsec), Source: "autopilot",
 		UncertaintyUsec: doubt.Microseconds(), Link: e.link})
+}
+
+// taken returns when SYSTEM_TIME was made, on the board's clock, and what the pair may be wrong
+// by. A time that lies far from its arrival shows that the two clocks no longer
+// run alike: then its arrival is all that is known, and the clocks are compared anew. What lies
+// between it and its arrival may be either, and counts as doubt.
+func (s *clocks) taken(m *common.MessageSystemTime, arrived time.Duration) (at, doubt time.Duration) {
+	if s.best.known {
+		at, doubt = s.best.start+time.Duration(m.TimeBootMs)*time.Millisecond, s.best.within(arrived)+quantum
+		if late := max(arrived-at, at-arrived); late <= transportDoubt+doubt {
+			return min(at, arrived), doubt + gpsDoubt + late
+		}
+		s.rebooted()
+	}
+	return arrived, gpsDoubt + transportDoubt
 }
 
 // jumped notes that the autopilot's UTC became known, or was stepped.

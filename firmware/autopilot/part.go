@@ -56,7 +56,7 @@ type Health struct {
 	Vault bool // records are written
 	Keys  bool // there is somebody to seal to
 	Link  bool // the autopilot's link is heard without loss on the board's side
-	Armed bool // the record that is open is a flight
+	Armed bool // some autopilot of the board is armed, as the recorder, which misses no frame, knows it
 
 	// Faults are those of the rest; FaultLock to FaultLink follow from the fields above.
 	Faults []FaultState
@@ -73,7 +73,7 @@ type Health struct {
 // Config is what a Part works with. Out, Health, Record and Now are needed.
 type Config struct {
 	Out    Out
-	Health func() Health
+	Health func() Health // called 20 times a second at most, but for requests to arm; must not wait
 	Record Record
 	Now    func() time.Duration // since boot, as the frames' At
 
@@ -82,7 +82,7 @@ type Config struct {
 	Erase    bool   // logs may be erased on the autopilot
 	LogBeats bool   // say that there is a logger: component 155
 	VetoOn   bool   // deny arming while Lock, Vault, Keys or Link are not well
-	// Override tells whether the operator lifts the veto, and why. May be nil.
+	// Override tells whether the operator lifts the veto, and why. Called as Health is; may be nil.
 	Override func() (reason string, lifted bool)
 	Log      *slog.Logger // may be nil
 }
@@ -135,6 +135,9 @@ type Autopilot struct {
 // idle is how long Run sleeps at most.
 const idle = time.Second
 
+// lookEvery is how often the health is read at most: log data wake Run a thousand times a second.
+const lookEvery = 50 * time.Millisecond
+
 // Part talks to one autopilot.
 type Part struct {
 	cfg   Config
@@ -148,6 +151,7 @@ type Part struct {
 
 	now    time.Duration // of the step or frame that is worked on
 	health Health
+	looked time.Duration // when health was read; 0: never
 	well   wellness
 	pilot  pilot
 	boot   bootClock
@@ -263,7 +267,7 @@ func (p *Part) Run(ctx context.Context) error {
 // turn works on all that was heard and all that is due, and returns when something is due next.
 func (p *Part) turn(now time.Duration) time.Duration {
 	p.now = max(p.now, now)
-	p.health = p.cfg.Health()
+	p.look(false)
 	var e entry
 	for range ringSize {
 		if !p.ring.take(&e) {
@@ -280,7 +284,6 @@ func (p *Part) turn(now time.Duration) time.Duration {
 // due runs every state machine once.
 func (p *Part) due(now time.Duration) time.Duration {
 	p.pilot.step(now)
-	p.judge()
 	next := now + idle
 	for _, part := range p.parts {
 		next = min(next, part.step(now))

@@ -68,7 +68,7 @@ func complete(t *testing.T, r *rig) {
 	if got := missions[len(missions)-1].text; len(lines(got)) != 13 || !strings.HasPrefix(got, "QGC WPL 110\n") {
 		t.Errorf("mission:\n%s", got)
 	}
-	if got := r.has("message_rates"); len(got) != 1 || !strings.HasPrefix(got[0], "survey: 18 set") {
+	if got := r.has("message_rates"); len(got) != 1 || !strings.HasPrefix(got[0], "survey: 17 set") {
 		t.Errorf("message_rates: %q", got)
 	}
 	for id, hz := range autopilot.Profiles["survey"] {

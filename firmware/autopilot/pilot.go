@@ -31,7 +31,7 @@ type pilot struct {
 
 // mayAsk tells whether the autopilot is known to be disarmed.
 func (a *pilot) mayAsk() bool {
-	return a.found && !a.isArmed && a.p.now-a.heard < silentAsk
+	return a.found && !a.isArmed && !a.p.health.Armed && a.p.now-a.heard < silentAsk
 }
 
 // heartbeat finds the autopilot and follows its state.
@@ -87,10 +87,17 @@ func (a *pilot) step(now time.Duration) {
 }
 
 // bootClock follows the autopilot's own time since its start, to notice that it started again.
+// Two messages tell that time; an autopilot may count differently in them, so each is followed
+// by itself.
 type bootClock struct {
-	p     *Part
+	p            *Part
+	system, sync start
+}
+
+// start is when the autopilot started by one of them, on the board's clock.
+type start struct {
 	known bool
-	at    time.Duration // the autopilot's start, on the board's clock
+	at    time.Duration
 }
 
 // rebootJump is how far the autopilot's start must seem to move before it is believed to be
@@ -100,34 +107,31 @@ const rebootJump = 3 * time.Second
 func (b *bootClock) handle(m message.Message, e *entry) {
 	switch m := m.(type) {
 	case *common.MessageSystemTime:
-		b.see(time.Duration(m.TimeBootMs)*time.Millisecond, e.frame.At)
+		b.see(&b.system, time.Duration(m.TimeBootMs)*time.Millisecond, e.frame.At)
 	case *common.MessageTimesync:
-		// An answer to somebody else would carry the autopilot's time too.
-		if m.Tc1 > 0 {
-			b.see(time.Duration(m.Tc1), e.frame.At)
+		if m.Tc1 > 0 { // else it is a request
+			b.see(&b.sync, time.Duration(m.Tc1), e.frame.At)
 		}
 	}
 }
 
 // see takes the autopilot's time since its start, heard at at.
-func (b *bootClock) see(boot, at time.Duration) {
-	start := at - boot
-	if !b.known {
-		b.known, b.at = true, start
+func (b *bootClock) see(s *start, boot, at time.Duration) {
+	now := start{known: true, at: at - boot}
+	was := *s
+	*s = now // clocks drift apart, slowly
+	if !was.known {
 		return
 	}
-	moved := start - b.at
-	switch {
+	switch moved := now.at - was.at; {
 	case moved > rebootJump:
 		b.p.event("autopilot_rebooted", fmt.Sprintf("up for %d s", boot/time.Second))
-		b.at = start
+		b.forget()
+		*s = now
 		b.p.restarted()
 	case moved < -rebootJump:
 		b.p.event("autopilot_uptime_jumped", fmt.Sprintf("%d s forward", -moved/time.Second))
-		b.at = start
-	default:
-		b.at = start // clocks drift apart, slowly
 	}
 }
 
-func (b *bootClock) forget() { b.known = false }
+func (b *bootClock) forget() { b.system, b.sync = start{}, start{} }

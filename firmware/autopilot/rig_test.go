@@ -227,7 +227,8 @@ type fakePilot struct {
 	armed   bool
 	up      time.Duration // since its start, when the rig begins
 	started time.Duration
-	utc     int64 // at the rig's zero, in microseconds; 0: not known
+	odd     time.Duration // how far TIMESYNC's clock is ahead of SYSTEM_TIME's
+	utc     int64         // at the rig's zero, in microseconds; 0: not known
 	silent  bool
 	dumb    bool // answers nothing
 	noRates common.MAV_RESULT
@@ -318,7 +319,7 @@ func (f *fakePilot) hear(m message.Message) {
 	switch m := m.(type) {
 	case *common.MessageTimesync:
 		if m.Tc1 == 0 {
-			f.say(&common.MessageTimesync{Tc1: int64(f.boot()), Ts1: m.Ts1})
+			f.say(&common.MessageTimesync{Tc1: int64(f.boot() + f.odd), Ts1: m.Ts1})
 		}
 	case *common.MessageParamRequestList:
 		f.sending = 0
@@ -350,7 +351,9 @@ func (f *fakePilot) command(m *common.MessageCommandLong) {
 	case common.MAV_CMD_SET_MESSAGE_INTERVAL:
 		if f.noRates != 0 {
 			result = f.noRates
-		} else if !f.ignored[id] {
+		} else if f.ignored[id] {
+			f.intervals[id] = 5_000_000
+		} else {
 			f.intervals[id] = int32(m.Param2)
 		}
 	case common.MAV_CMD_GET_MESSAGE_INTERVAL:

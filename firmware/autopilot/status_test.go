@@ -242,3 +242,25 @@ func TestTimesync(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestClocksThatPart: an autopilot whose clock runs at another speed never makes a pair that is
+// wrong by more than it says.
+func TestClocksThatPart(t *testing.T) {
+	pilot := newPilot(common.MAV_AUTOPILOT_PX4)
+	pilot.utc = 1790000000_000_000
+	r := newRig(t, pilot, autopilot.Config{}, 0)
+	r.run(30 * time.Second)
+	for range 300 {
+		pilot.started += 10 * time.Millisecond // a simulation that falls behind: 10 %
+		r.run(100 * time.Millisecond)
+	}
+	for _, p := range r.pairs {
+		wrong := p.UTCUsec - p.BootUsec - pilot.utc
+		if max(wrong, -wrong) > p.UncertaintyUsec || p.UncertaintyUsec > 310_000 {
+			t.Errorf("%+v is wrong by %d µs", p, wrong)
+		}
+	}
+	if n := len(r.pairs); n < 50 {
+		t.Errorf("%d pairs in 60 s", n)
+	}
+}

@@ -46,8 +46,7 @@ func (v *veto) request(m *common.MessageCommandLong, e *entry) {
 	if !us || !v.p.cfg.VetoOn {
 		return
 	}
-	v.p.health = v.p.cfg.Health()
-	v.p.judge()
+	v.p.look(true)
 	if !v.p.pilot.mayAsk() || !v.p.objects() {
 		v.lifted()
 		v.p.ack(e, m.Command, common.MAV_RESULT_ACCEPTED, approvalSeconds)
@@ -91,8 +90,7 @@ func (v *veto) armed(on bool) {
 		v.overridden = false
 		return
 	}
-	v.p.health = v.p.cfg.Health()
-	v.p.judge()
+	v.p.look(true)
 	v.lifted()
 	if v.p.objects() {
 		v.p.event("armed_against_veto", v.p.well.cause.String())

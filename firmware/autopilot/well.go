@@ -12,7 +12,17 @@ type wellness struct {
 	lifted   bool
 }
 
-// judge reads the health anew.
+// look reads the health, unless it was read a moment ago.
+func (p *Part) look(now bool) {
+	if !now && p.looked != 0 && p.now-p.looked < lookEvery {
+		return
+	}
+	p.looked = max(p.now, 1)
+	p.health = p.cfg.Health()
+	p.judge()
+}
+
+// judge says what the health means.
 func (p *Part) judge() {
 	w := wellness{faults: p.well.faults[:0]}
 	h := &p.health

@@ -117,12 +117,26 @@ func files() calls {
 		"pwrite64", "fsync", "fdatasync", "flock", "utimensat", "statfs", "fstatfs", "fallocate"), nativeFiles())
 }
 
+// gpioGet and gpioSet read and set lines of a GPIO chip that were requested before: the light and the
+// button (GPIO_V2_LINE_GET_VALUES_IOCTL and GPIO_V2_LINE_SET_VALUES_IOCTL of linux/gpio.h).
+const gpioGet, gpioSet = 0xC010B40E, 0xC010B40F
+
 // recorder is what recording takes.
 func recorder(o Options) calls {
 	return union(runtime(), start(), children(), files(), always("ppoll", "adjtimex"),
 		// Never TIOCSTI, which types into a terminal, nor TIOCSETD, which makes a network link of one.
-		when("ioctl", 1, unix.TCGETS, unix.TCSETS, unix.TIOCEXCL, unix.TIOCNXCL, unix.TIOCGICOUNT),
+		when("ioctl", 1, unix.TCGETS, unix.TCSETS, unix.TIOCEXCL, unix.TIOCNXCL, unix.TIOCGICOUNT, gpioGet, gpioSet),
 		endpoints(o))
+}
+
+// Control calls of GPIO chips (linux/gpio.h): what a chip and its lines are, and to request one.
+const gpioChip, gpioLineInfo, gpioLine, gpioConfig = 0x8044B401, 0xC100B405, 0xC250B407, 0xC110B40D
+
+// opening is what a recorder does before it is confined: it makes the pseudo-terminals of its shares
+// and opens the lines of light and button.
+func opening() calls {
+	return union(always("symlinkat", "fchmodat", "fchownat"), nativeOwners(),
+		when("ioctl", 1, unix.TIOCSPTLCK, unix.TIOCGPTN, gpioChip, gpioLineInfo, gpioLine, gpioConfig))
 }
 
 // endpoints is what the tcp: and udp: links of a bench take: connections of TCP, and sockets of
@@ -176,7 +190,7 @@ func guard() calls {
 
 // supervisor is what its children are allowed, and starting them.
 func supervisor(o Options) calls {
-	list := union(recorder(o), always("setpgid", "getppid", "tgkill"), when("prctl", 0, unix.PR_SET_PDEATHSIG))
+	list := union(recorder(o), always("setpgid", "getppid", "tgkill"), when("prctl", 0, unix.PR_SET_PDEATHSIG), opening())
 	if o.Bench {
 		return list
 	}

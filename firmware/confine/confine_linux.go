@@ -52,6 +52,10 @@ type Options struct {
 	Make []string
 	// Lines names serial lines, or symbolic links to them; they may appear later.
 	Lines []string
+	// Pipes names folders whose FIFOs are opened, to read and to write.
+	Pipes []string
+	// Remove names folders in which a file may be removed, and nothing made.
+	Remove []string
 	// Programs names what may be executed.
 	Programs []string
 	// TCP and UDP name ports of links on the bench: to connect to, and to listen on.

@@ -163,6 +163,12 @@ func rules(o Options) []rule {
 			list = append(list, rule{path, writeFolder})
 		}
 	}
+	for _, path := range o.Pipes {
+		list = append(list, rule{path, readFile | ll.AccessFSWriteFile})
+	}
+	for _, path := range o.Remove {
+		list = append(list, rule{path, ll.AccessFSRemoveFile})
+	}
 	for _, path := range o.Lines {
 		list = append(list, rule{line(path), useLine})
 	}

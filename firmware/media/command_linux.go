@@ -69,8 +69,16 @@ func (s *command) run(ctx context.Context) error {
 
 // read takes pieces until reading fails.
 func (s *command) read(ctx context.Context, p *program, st *stream) error {
-	stop := context.AfterFunc(ctx, func() { _ = p.out.SetReadDeadline(time.Now()) }) // ends a read that waits
-	defer stop()
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = p.out.SetReadDeadline(time.Now()) // ends a read that waits
+		close(ended)
+	})
+	defer func() {
+		if !stop() {
+			<-ended // the deadline of what is read next is not this one
+		}
+	}()
 	heard, told := s.c.m.cfg.Now(), false
 	for ctx.Err() == nil {
 		piece := newPiece()
@@ -105,6 +113,7 @@ func (s *command) patient() bool { return s.c.cfg.Format == "jpg" && s.c.recordi
 
 // rest takes what a program that was told to end still writes.
 func (s *command) rest(p *program, st *stream) {
+	st.last = true
 	for {
 		piece := newPiece()
 		n, err := p.out.Read(piece[mediapipe.HeadRoom:])

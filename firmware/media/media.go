@@ -124,11 +124,12 @@ type times struct {
 	steady    time.Duration // a source that ran for so long is tried again at once
 	kept      time.Duration // until a file of an inbox that nobody answered for is handed over again
 	rescan    time.Duration // of an inbox
+	quiet     time.Duration // a file that was not told of as closed must not have changed for so long
 }
 
 var usual = times{
 	silent: 10 * time.Second, hung: 30 * time.Second, kill: 2 * time.Second, backFirst: 250 * time.Millisecond, backMost: 30 * time.Second,
-	steady: time.Minute, kept: 30 * time.Second, rescan: time.Second,
+	steady: time.Minute, kept: 30 * time.Second, rescan: time.Second, quiet: 3 * time.Second,
 }
 
 // drainWait is how long what waits may take to reach the recorder at the end.

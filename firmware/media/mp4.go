@@ -22,12 +22,13 @@ type mp4Sound struct {
 	moov []byte
 	want int  // bytes of moov
 	seen bool // one moov, without sound
+	file bool // nothing is held
 	held int
 }
 
 func (m *mp4Sound) look(p []byte) (soundVerdict, string) {
 	if !m.seen {
-		if m.held += len(p); m.held > maxHeld {
+		if m.held += len(p); m.held > maxHeld && !m.file {
 			return soundRefused, fmt.Sprintf("no description of its tracks within %d bytes", maxHeld)
 		}
 	}
@@ -88,7 +89,7 @@ func (m *mp4Sound) box() string {
 		}
 	case size < n:
 		return fmt.Sprintf("a box of %d bytes: it cannot be told", size)
-	case kind == "moov" && size-n > maxMoov:
+	case kind == "moov" && size-n > m.most():
 		return "a description of its tracks that is too long"
 	case kind == "moov" && size > n:
 		m.want, m.moov = int(size-n), m.moov[:0]
@@ -96,6 +97,14 @@ func (m *mp4Sound) box() string {
 		m.skip = size - n
 	}
 	return ""
+}
+
+// most is how long a description of tracks may be: that of a file has a line for each picture.
+func (m *mp4Sound) most() uint64 {
+	if m.file {
+		return 16 * maxMoov
+	}
+	return maxMoov
 }
 
 // tracks looks into a whole moov.

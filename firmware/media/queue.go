@@ -146,6 +146,13 @@ func (q *queue) waiting() int {
 	return q.bytes
 }
 
+// empty tells whether nothing waits at all.
+func (q *queue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items) == 0
+}
+
 // close says that no more comes.
 func (q *queue) close() {
 	q.mu.Lock()

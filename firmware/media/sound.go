@@ -63,6 +63,7 @@ const (
 // whatever the configuration calls them. Other formats pass.
 type soundCheck struct {
 	off  bool
+	file bool   // what is looked at is a whole file, and nothing is held of it
 	what string // that was found
 	head []byte // the first bytes, until it is known what this is
 	ts   *tsSound
@@ -90,7 +91,7 @@ func (s *soundCheck) look(p []byte) soundVerdict {
 	case first[0] == tsSync && first[tsPacket] == tsSync:
 		s.ts = &tsSound{}
 	case isMP4(first):
-		s.mp4 = &mp4Sound{}
+		s.mp4 = &mp4Sound{file: s.file}
 	default:
 		s.pass = true
 		return soundNone
@@ -102,6 +103,16 @@ func (s *soundCheck) look(p []byte) soundVerdict {
 // into.
 func (s *soundCheck) short() bool {
 	return len(s.head) > 0 && s.head[0] != tsSync && !isMP4(s.head)
+}
+
+// skip returns how many of the next bytes are of no interest, and passes over them.
+func (s *soundCheck) skip() int64 {
+	if s.mp4 == nil {
+		return 0
+	}
+	n := min(s.mp4.skip, 1<<40)
+	s.mp4.skip -= n
+	return int64(n)
 }
 
 func (s *soundCheck) found(v soundVerdict, what string) soundVerdict {

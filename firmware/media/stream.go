@@ -25,6 +25,7 @@ type stream struct {
 
 	video   *file
 	refused bool     // it has sound
+	last    bool     // the source was told to end: what comes now belongs to the video
 	held    [][]byte // until it is known whether it has
 
 	scan   jpegScan
@@ -49,7 +50,7 @@ func (s *stream) take(piece []byte, n int) {
 	if s.c.stills() {
 		s.photos(content)
 	}
-	if s.c.cfg.Format == "jpg" || !s.c.recording() {
+	if s.c.cfg.Format == "jpg" || !(s.last && s.video != nil) && !s.c.recording() {
 		s.endVideo("")
 		freePiece(piece)
 		return

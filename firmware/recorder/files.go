@@ -51,6 +51,14 @@ func (r *Recorder) PutFile(f segment.File, data []byte) (number uint64, ok bool)
 	return q.given - 1, true
 }
 
+// FileRoom tells whether n bytes of files, in pieces, would be taken now.
+func (r *Recorder) FileRoom(n int) bool {
+	q := &r.files
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes+n <= fileQueueBytes && len(q.blocks)+n/vault.MaxFilePiece+1 <= fileQueueBlocks
+}
+
 // ConfirmFiles asks that all pieces taken so far are in segments that were closed, signed, read
 // again from the medium and compared. FilesConfirmed tells how far that is.
 func (r *Recorder) ConfirmFiles() {

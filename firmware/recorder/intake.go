@@ -20,6 +20,8 @@ const (
 	// much in 11 ms, and the kernel holds four times that.
 	trickle       = 1 << 10
 	trickleWindow = 10 * time.Millisecond
+	// calmAfter is how long little must have come before something is sent to a peer that holds back.
+	calmAfter = 200 * time.Millisecond
 	// silenceRule is when a scanner is told that nothing comes (CONTRACT, Frames).
 	silenceRule = 100 * time.Millisecond
 	// idleWait is how long a read waits where no rule needs it to end sooner.
@@ -52,6 +54,7 @@ type intake struct {
 	calm  bool  // the last window brought little
 	// window is when the present one began, inWindow what it has brought.
 	window   time.Duration
+	lively   time.Duration // when a window last brought much
 	inWindow int
 	drop     bool // what the scanner hands over now finds no room
 	skip     bool // it is not wanted: recording has stopped for maintenance
@@ -141,7 +144,8 @@ func (in *intake) serve(ctx context.Context, src link.Source) (done bool) {
 // connect has what is sent go to src, where that takes anything; nil: nowhere.
 func (in *intake) connect(src link.Source) {
 	dst, _ := src.(io.Writer)
-	in.r.outlets[in.index].open(dst)
+	in.r.outlets[in.index].open(dst, src != nil && src.HoldsBack())
+	in.lively = in.r.cfg.Now()
 	in.r.setLinkUp(in.index, src != nil)
 }
 
@@ -175,8 +179,11 @@ func (in *intake) read() error {
 // brought little, and so did this read.
 func (in *intake) trickles(now time.Duration, n int) bool {
 	if now-in.window >= trickleWindow {
-		in.calm = in.inWindow < trickle
+		if in.calm = in.inWindow < trickle; !in.calm {
+			in.lively = now
+		}
 		in.window, in.inWindow = now, 0
+		in.r.outlets[in.index].calm.Store(now-in.lively >= calmAfter)
 	}
 	in.inWindow += n
 	return in.calm && n < trickle
@@ -207,6 +214,7 @@ func (in *intake) checkFrames(now time.Duration) {
 }
 
 func (in *intake) quiet(now time.Duration) {
+	in.r.outlets[in.index].calm.Store(true)
 	if in.scan.Pending() > 0 {
 		in.locked(true, func() { in.scan.Idle(now) })
 	}
@@ -329,6 +337,9 @@ func (in *intake) Frame(f *mavlink.Frame) {
 		in.heartbeat(f)
 	case mavlink.MsgSystemTime:
 		in.systemTime(f)
+	}
+	if in.ownKnown && f.System == in.ownSystem {
+		in.r.pose.observe(f)
 	}
 	if in.drop {
 		return

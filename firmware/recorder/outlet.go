@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/storage/segment"
@@ -37,6 +38,11 @@ type outlet struct {
 	queue []outgoing
 	bytes int
 	dst   io.Writer // of the open link; nil: none
+	// patient: the other end holds back what is not read yet. It may throw that away when it
+	// closes a connection on which it has not read what was sent (RFC 1122, section 4.2.2.13), so
+	// nothing is sent while much of it comes.
+	patient bool
+	calm    atomic.Bool // little came in lately
 }
 
 type outgoing struct {
@@ -146,7 +152,7 @@ func (r *Recorder) sent(link int, origin, outcome uint8, raw []byte) {
 func (o *outlet) put(origin uint8, raw []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.dst == nil || len(o.queue) >= outletFrames || o.bytes+len(raw) > outletBytes {
+	if o.dst == nil || o.patient && !o.calm.Load() || len(o.queue) >= outletFrames || o.bytes+len(raw) > outletBytes {
 		return false
 	}
 	o.queue = append(o.queue, outgoing{origin, append([]byte(nil), raw...)})
@@ -159,10 +165,11 @@ func (o *outlet) put(origin uint8, raw []byte) bool {
 }
 
 // open has the queue go to dst; nil: the link is gone, and so is what waited for it.
-func (o *outlet) open(dst io.Writer) {
+func (o *outlet) open(dst io.Writer, patient bool) {
+	o.calm.Store(false)
 	o.mu.Lock()
 	lost := o.queue
-	o.queue, o.bytes, o.dst = nil, 0, dst
+	o.queue, o.bytes, o.dst, o.patient = nil, 0, dst, patient
 	o.mu.Unlock()
 	for _, f := range lost {
 		o.r.sent(o.link, f.origin, segment.SentFailed, f.raw)

@@ -73,7 +73,7 @@ func talking(allow func(uint8, []byte) error, l *talkingLine) recorder.Config {
 func TestSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		l := &talkingLine{line: newLine(true)}
+		l := &talkingLine{line: newLine(false)}
 		good, bad := heartbeat(1, 1, 191, 8, false), attitude(2, 7)
 		b.record(talking(onlyHeartbeats, l), l.line, func(r *recorder.Recorder) {
 			l.in <- own(0, false)
@@ -113,7 +113,7 @@ func TestSend(t *testing.T) {
 func TestSendNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		l := &talkingLine{line: newLine(true)}
+		l := &talkingLine{line: newLine(false)}
 		b.record(talking(nil, l), l.line, func(r *recorder.Recorder) {
 			l.in <- own(0, false)
 			for origin := range uint8(3) {
@@ -165,12 +165,43 @@ func TestSendStuck(t *testing.T) {
 	})
 }
 
+// TestSendToOneWhoHoldsBack: while much comes from a peer that would lose it by closing, nothing is
+// sent; when it becomes calm, things are.
+func TestSendToOneWhoHoldsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		l := &talkingLine{line: newLine(true)}
+		dump := bytes.Repeat(attitude(1, 1), 100)
+		b.record(talking(onlyHeartbeats, l), l.line, func(r *recorder.Recorder) {
+			send := func() bool { return r.Send(0, recorder.OriginOwn, heartbeat(1, 1, 191, 8, false)) }
+			for range 100 {
+				l.in <- dump
+				if send() {
+					t.Fatal("taken while much comes")
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			for range 30 {
+				l.in <- attitude(2, 2)
+				time.Sleep(20 * time.Millisecond)
+			}
+			if !send() {
+				t.Error("not taken although little comes")
+			}
+			time.Sleep(time.Second)
+		})
+		if len(l.sent()) != 1 {
+			t.Errorf("%d frames went out", len(l.sent()))
+		}
+	})
+}
+
 // TestSendFlood: a share that floods with what it may not send fills no medium: some are whole in
 // the record, all are counted.
 func TestSendFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		l := &talkingLine{line: newLine(true)}
+		l := &talkingLine{line: newLine(false)}
 		const flood = 5000
 		b.record(talking(onlyHeartbeats, l), l.line, func(r *recorder.Recorder) {
 			l.in <- own(0, false)
@@ -230,7 +261,7 @@ func TestTap(t *testing.T) {
 func TestNoTelemetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		l := &talkingLine{line: newLine(true)}
+		l := &talkingLine{line: newLine(false)}
 		cfg := talking(onlyHeartbeats, l)
 		cfg.NoTelemetry = true
 		b.record(cfg, l.line, func(r *recorder.Recorder) {

@@ -79,17 +79,19 @@ type Recorder struct {
 	drops  atomic.Int64
 	beat   atomic.Int64 // turns of the writer's loop
 
-	mu       sync.Mutex
-	untried  map[int]bool
-	linkUp   []bool
-	ready    chan struct{} // closed when each link was tried once
-	state    string
-	record   string
-	free     int64
-	linkErr  string
-	vaultErr string
-	lock     evidence.Lock // as the guard says
-	stopped  string        // number of the ticket for which recording has stopped
+	mu      sync.Mutex
+	untried map[int]bool
+	linkUp  []bool
+	ready   chan struct{} // closed when each link was tried once
+	state   string
+	record  string
+	// lastFlight is the newest flight that has ended.
+	lastFlight string
+	free       int64
+	linkErr    string
+	vaultErr   string
+	lock       evidence.Lock // as the guard says
+	stopped    string        // number of the ticket for which recording has stopped
 
 	boot   int64 // of the public log
 	device string
@@ -131,6 +133,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	if r.cfg.Guard != nil {
 		defer r.withGuard(ctx)()
 	}
+	r.setState("standby") // before a link is tried: then the state may be asked for
 	for _, in := range r.intakes {
 		readers.Go(func() { in.run(ctx) })
 	}
@@ -142,7 +145,6 @@ func (r *Recorder) Run(ctx context.Context) error {
 		close(done)
 		r.ring.notify()
 	}()
-	r.setState("standby")
 	return r.w.run(done)
 }
 
@@ -175,6 +177,30 @@ func (r *Recorder) withGuard(ctx context.Context) (end func()) {
 		close(done)
 		parts.Wait()
 	}
+}
+
+// Wake has the writer look whether something is to be done. It never waits, and may be called from
+// any goroutine.
+func (r *Recorder) Wake() { r.ring.notify() }
+
+// Armed tells whether an autopilot has said that it is armed.
+func (r *Recorder) Armed() bool { return r.armed.Load() }
+
+// LastFlight names the newest flight that has ended since the start; empty: none.
+func (r *Recorder) LastFlight() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lastFlight
+}
+
+// UTC turns microseconds since boot into microseconds since 1970, by what stamps count from; 0 where
+// the time is not known.
+func (r *Recorder) UTC(bootUsec int64) int64 {
+	offset := r.clock.offset.Load()
+	if offset == 0 {
+		return 0
+	}
+	return bootUsec + offset
 }
 
 // Beat grows at least once a second while the recorder is well.

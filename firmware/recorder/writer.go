@@ -373,6 +373,9 @@ func (w *writer) well() {
 
 func (w *writer) set(state, record string) {
 	w.r.mu.Lock()
+	if old := w.r.record; old != record && old != "" && old[0] == byte(vault.Flight) {
+		w.r.lastFlight = old
+	}
 	w.r.state, w.r.record = state, record
 	w.r.mu.Unlock()
 	w.r.tellNow()

@@ -1,4 +1,4 @@
--- Holdfast's arming veto for ArduPilot 4.3 and later (docs/autopilot.md).
+-- Holdfast's arming veto for ArduPilot 4.5 and later (docs/autopilot.md).
 --
 -- The board's heartbeat (component 191 of this vehicle) has bit 0 of custom_mode set as long as
 -- nothing speaks against arming. While it is not set, or was not heard for 3 s, this script fails

@@ -66,8 +66,8 @@ var table = []rule{
 	{pkg: "firmware/config", ours: []string{"boards"}, never: []string{"./mavlink/...", "./crypto/...", "./storage/..."}},
 	{pkg: "firmware/confine", never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/evidence", direct: noIO}, // what guard and recorder tell each other: types alone
-	{pkg: "firmware/recorder", ours: slices.Concat(part, []string{"firmware/evidence"}), never: onBoard},
 	{pkg: "firmware/autopilot/aplog", ours: []string{"mavlink", "storage/segment"}, direct: noIO, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/evidence", direct: noIO},                                           // what guard and recorder tell each other: types alone
 	{pkg: "firmware/mediapipe", direct: noIO, never: slices.Concat(onBoard, noClient)}, // what media process and recorder tell each other
 	{pkg: "firmware/mediafifo", ours: []string{"firmware/mediapipe"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/media", ours: []string{"firmware/mediapipe", "firmware/media/v4l2"}, never: slices.Concat(onBoard, noClient, []string{"./storage/...", "./crypto/...", "./mavlink/..."})},
@@ -82,7 +82,7 @@ var table = []rule{
 	{pkg: "firmware/netlock/attempts", ours: []string{"firmware/evidence"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/netlock/nflog", ours: []string{"firmware/netlock/nft"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/netlock/...", never: slices.Concat(onBoard, noClient)}, // bpf, nft, host: the kernel's side, none of ours
-	{pkg: "firmware/autopilot/camera", ours: part, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/autopilot/camera", ours: slices.Concat(part, []string{"firmware/autopilot/allow"}), never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/share", ours: part, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/autopilot/allow", ours: []string{"mavlink/..."}, direct: noIO},
 	{pkg: "firmware/autopilot", ours: []string{"mavlink/...", "storage/segment", "firmware/autopilot/allow"}, direct: noIO, never: slices.Concat(onBoard, noClient)},

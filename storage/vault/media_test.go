@@ -116,6 +116,11 @@ func TestMediaIsCut(t *testing.T) {
 				d.CrashAt(at)
 			}
 			run(d)
+			for range 5 {
+				if rep, err := verify(d.Crash(storagetest.Random).Files()); err != nil && rep != nil && len(rep.Records) > 0 {
+					t.Fatalf("operation %d, fails %v, before the next start: %v %+v", at, fail, err, rep.Records)
+				}
+			}
 			c := d.Crash(storagetest.Random)
 			v, err := vault.Open(config(c, &clock{}))
 			must(t, err)

@@ -297,12 +297,16 @@ func (s *stream) sync() error {
 	}
 	s.cur.synced, s.cur.waiting = len(s.cur.encoded), span{}
 	s.cur.file.note(&s.cur.durable)
-	spent := s.v.cfg.Now() - begin
+	end := s.v.cfg.Now()
+	spent := end - begin
 	s.v.slow = max(spent, s.v.slow*15/16)
 	took := spent.Microseconds()
 	s.v.sync.Count++
 	s.v.sync.SumUsec += took
 	s.v.sync.MaxUsec = max(s.v.sync.MaxUsec, took)
+	if s.letter == segment.StreamTelemetry {
+		s.v.sync.LastUsec = end.Microseconds()
+	}
 	return nil
 }
 

@@ -33,7 +33,7 @@ var commands = []Command{
 var requestable = []float32{148}
 
 // rateIDs are the messages whose rate may be set.
-var rateIDs = []uint32{1, 2, 24, 27, 29, 30, 31, 32, 33, 36, 42, 62, 65, 74, 77, 83, 85, 87, 105, 111, 116, 125, 129, 137, 141,
+var rateIDs = []uint32{1, 2, 24, 27, 29, 30, 31, 32, 33, 36, 42, 62, 65, 74, 83, 85, 87, 105, 116, 125, 129, 137, 141,
 	147, 168, 178, 193, 225, 226, 230, 231, 241, 242, 245, 285, 290, 291, 340, 11030}
 
 // RateIDs returns the messages whose rate may be set.

@@ -89,7 +89,7 @@ func logPath(flavour uint8, n int) string {
 	return fmt.Sprintf("/APM/LOGS/%08d.BIN", n)
 }
 
-func (v *vehicle) serveFTP() { v.ftp = newFTPServer(v, func() []vlog { return v.logs }) }
+func (v *fakePilot) serveFTP() { v.ftp = newFTPServer(v, func() []vlog { return v.logs }) }
 
 func (s *store) bytes() int { return s.bytesHad }
 

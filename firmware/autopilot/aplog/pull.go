@@ -107,12 +107,16 @@ func (p *puller) halt() {
 // endTries bounds LOG_REQUEST_END on a link that takes nothing.
 const endTries = 20
 
-// sendEnd stops what an autopilot sends. It is the one message of a pull that an armed vehicle gets.
+// sendEnd stops what an autopilot sends. It is the one message of a pull that is tried on an armed
+// vehicle, once: whether it goes is Out's decision. Without it ArduPilot stops by itself, and PX4
+// when it has sent what was asked for, chunkSize at most.
 func (p *puller) sendEnd() {
 	if p.ends == 0 {
 		return
 	}
-	p.ends--
+	if p.ends--; p.l.armed {
+		p.ends = 0
+	}
 	if p.l.cfg.Out.Send(compOnboard, &ap.MessageLogRequestEnd{TargetSystem: p.l.system, TargetComponent: compAutopilot}) {
 		p.ends = 0
 	}

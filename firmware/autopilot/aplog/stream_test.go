@@ -17,7 +17,7 @@ import (
 
 // streamSource streams a log as ArduPilot or PX4 does: at rate bytes a second while armed.
 type streamSource struct {
-	v    *vehicle
+	v    *fakePilot
 	log  []byte // what it logs in all
 	rate int
 	on   bool
@@ -25,12 +25,12 @@ type streamSource struct {
 	last time.Duration
 
 	// ArduPilot
-	blocks  []*block // waiting to be acknowledged
-	pool    int
-	seq     uint32
-	from    int // byte of log at which the present stream begins
-	dropped int
-	answer  time.Duration
+	blocks []*block // waiting to be acknowledged
+	pool   int
+	seq    uint32
+	from   int             // byte of log at which the present stream begins
+	never  map[uint32]bool // blocks that are not sent
+	answer time.Duration
 
 	// PX4
 	count   uint16
@@ -50,7 +50,7 @@ type block struct {
 	sent time.Duration
 }
 
-func (v *vehicle) streams(log []byte, rate int) *streamSource {
+func (v *fakePilot) streams(log []byte, rate int) *streamSource {
 	v.stream = &streamSource{v: v, log: log, rate: rate, pool: 39, acked: 20_000}
 	return v.stream
 }
@@ -176,6 +176,10 @@ func (s *streamSource) produceBlock() bool {
 }
 
 func (s *streamSource) sendBlock(b *block) {
+	if s.never[b.seq] {
+		s.v.say(1, &ap.MessageSystemTime{TimeBootMs: uint32((s.v.r.now - s.v.booted).Milliseconds())})
+		return
+	}
 	s.v.say(155, &ap.MessageRemoteLogDataBlock{TargetSystem: 1, TargetComponent: 155,
 		Seqno: ap.MAV_REMOTE_LOG_DATA_BLOCK_COMMANDS(b.seq), Data: b.data})
 }
@@ -367,7 +371,7 @@ func ulogMessages(b []byte) (out [][]byte) {
 }
 
 // TestCrosscheck: a log that was streamed and pulled is compared; here both are the same, or the
-// pulled one has two messages more and one that differs.
+// pulled one is longer and has a message that differs.
 func TestCrosscheck(t *testing.T) {
 	for name, flavour := range flavours {
 		for _, change := range []bool{false, true} {
@@ -387,7 +391,7 @@ func TestCrosscheck(t *testing.T) {
 				flight = "F00000007"
 				card := bytes.Clone(s.whole())
 				if change {
-					card[len(card)-25]++ // in the last messages
+					card[len(card)-9000]++
 					card = append(card, flightLog(flavour, 1, len(card)+200)[len(card):]...)
 				}
 				r.v.logs = append(r.v.logs, vlog{900, card, ""})
@@ -402,6 +406,7 @@ func TestCrosscheck(t *testing.T) {
 					How    string
 					Types  []struct{ Name string }
 					Differ []struct{ From, To int64 }
+					Only   []struct{ From, To int64 } `json:"only_pull"`
 				}
 				if err := json.Unmarshal(reports[0].data, &got); err != nil {
 					t.Fatal(err)
@@ -412,13 +417,166 @@ func TestCrosscheck(t *testing.T) {
 					t.Errorf("report %+v", got)
 				case !change && got.How != "bytes":
 					t.Errorf("compared by %s", got.How)
-				case change && (len(got.Types) == 0 || len(got.Differ) == 0):
-					t.Errorf("types %v, ranges %v", got.Types, got.Differ)
+				case change && (len(got.Types) == 0 || len(got.Differ) == 0 || len(got.Only) != 1 || got.Only[0].To != int64(len(card))):
+					t.Errorf("types %v, ranges %v, only in the pull %v", got.Types, got.Differ, got.Only)
 				}
 				if f := reports[0].f; f.Kind != "report" || f.Format != "json" || !f.End || f.Of != "F00000007" {
 					t.Errorf("file %+v", f)
 				}
 			})
 		}
+	}
+}
+
+// ackWatch fails the test when a block is acknowledged that the Store does not have.
+func (r *rig) ackWatch(comp uint8, m message.Message) {
+	switch m := m.(type) {
+	case *ap.MessageRemoteLogBlockStatus:
+		if m.Seqno >= 2147483645 || m.Status != ap.MAV_REMOTE_LOG_DATA_BLOCK_ACK {
+			return
+		}
+		if all := r.store.of("stream"); len(all) == 0 || !all[len(all)-1].holds(int(m.Seqno)*200, 200) {
+			r.t.Errorf("%v: block %d is acknowledged and not in the Store", r.now, m.Seqno)
+		}
+	case *ap.MessageLoggingAck:
+		s := r.v.stream
+		if s == nil || s.wait == nil || s.wait.Sequence != m.Sequence {
+			return
+		}
+		if all := r.store.of("stream"); len(all) == 0 || !all[len(all)-1].holds(s.from-int(s.wait.Length), int(s.wait.Length)) {
+			r.t.Errorf("%v: message %d is acknowledged and not in the Store", r.now, m.Sequence)
+		}
+	}
+}
+
+func (f *file) holds(at, n int) bool {
+	for i := at; i < at+n; i++ {
+		if i >= len(f.have) || !f.have[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// TestStreamStoreFull: while the Store has no room nothing is acknowledged, and what was is there.
+func TestStreamStoreFull(t *testing.T) {
+	for name, flavour := range flavours {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, flavour, 3, func(c *aplog.Config) { c.Mode = aplog.Stream })
+			r.loss = 0.02
+			s := r.v.streams(flightLog(flavour, 1, 900_000), 12_000)
+			r.store.full = func() bool { return r.now%(4*time.Second) > 2500*time.Millisecond }
+			r.run(3*time.Second, nil)
+			r.fly(40 * time.Second)
+			r.run(15*time.Second, nil)
+			got := r.store.of("stream")
+			if len(got) != 1 || !got[0].ended {
+				t.Fatalf("%d files; events %q", len(got), r.events)
+			}
+			if flavour == aplog.ArduPilot {
+				got[0].check(t, s.whole())
+			} else {
+				readULog(t, got[0], s.whole())
+			}
+		})
+	}
+}
+
+// TestStreamCut: after a short cut of the link ArduPilot's stream goes on whole; after a long one,
+// or a start of the autopilot in the air, a new log begins and both can be read.
+func TestStreamCut(t *testing.T) {
+	for name, flavour := range flavours {
+		for _, cut := range []time.Duration{4 * time.Second, 30 * time.Second, 0} {
+			t.Run(fmt.Sprintf("%s/%v", name, cut), func(t *testing.T) {
+				r := newRig(t, flavour, 3, func(c *aplog.Config) { c.Mode = aplog.Stream })
+				s := r.v.streams(flightLog(flavour, 1, 900_000), 12_000)
+				r.run(3*time.Second, nil)
+				r.v.arm(true)
+				r.run(20*time.Second, nil)
+				if r.cut = true; cut == 0 {
+					r.v.reboot()
+					r.v.arm(true)
+				}
+				r.run(max(cut, time.Second), nil)
+				r.cut = false
+				r.run(30*time.Second, nil)
+				r.v.arm(false)
+				r.run(15*time.Second, nil)
+				got := r.store.of("stream")
+				want := 1
+				if cut != 4*time.Second {
+					want = 2
+				}
+				if flavour == aplog.PX4 && cut == 30*time.Second {
+					want = len(got) // PX4 streams on, or begins anew
+				}
+				if len(got) != want || len(got) == 0 {
+					t.Fatalf("%d files, want %d; events %q", len(got), want, r.events)
+				}
+				for _, f := range got {
+					if !f.ended || len(f.data) < 50_000 {
+						t.Errorf("file of %d bytes, ended %v", len(f.data), f.ended)
+					}
+				}
+				last := got[len(got)-1]
+				if flavour == aplog.ArduPilot {
+					if n := last.check(t, s.whole()); n > 0 {
+						t.Errorf("%d bytes lost", n)
+					}
+				} else {
+					readULog(t, last, s.whole())
+				}
+			})
+		}
+	}
+}
+
+// TestStreamLost: blocks that ArduPilot never sends again are lost, they and no others.
+func TestStreamLost(t *testing.T) {
+	r := newRig(t, aplog.ArduPilot, 3, func(c *aplog.Config) { c.Mode = aplog.Stream })
+	s := r.v.streams(flightLog(aplog.ArduPilot, 1, 900_000), 12_000)
+	s.never = map[uint32]bool{77: true, 78: true, 300: true}
+	r.run(3*time.Second, nil)
+	r.fly(20 * time.Second)
+	r.run(20*time.Second, nil)
+	got := r.store.of("stream")
+	if len(got) != 1 {
+		t.Fatalf("%d files", len(got))
+	}
+	if n := got[0].check(t, s.whole()); n != 600 {
+		t.Errorf("%d bytes lost, want 600", n)
+	}
+}
+
+// TestStreamUnderWay: a stream that another run of the program began is begun anew, so that the
+// file has the headers that make it readable.
+func TestStreamUnderWay(t *testing.T) {
+	for name, flavour := range flavours {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, flavour, 3, func(c *aplog.Config) { c.Mode = aplog.Stream })
+			s := r.v.streams(flightLog(flavour, 1, 900_000), 12_000)
+			r.v.arm(true)
+			s.begin()
+			s.seq, s.from, s.count, s.made = 100, 20_000, 100, 20_000
+			r.run(30*time.Second, nil)
+			r.v.arm(false)
+			r.run(15*time.Second, nil)
+			got := r.store.of("stream")
+			if len(got) != 1 || !bytes.Equal(got[0].data, s.whole()[:len(got[0].data)]) || len(got[0].data) < 100_000 {
+				t.Errorf("%d files; events %q", len(got), r.events)
+			}
+		})
+	}
+}
+
+// TestStreamRefused: PX4 that denies the stream is asked once a flight.
+func TestStreamRefused(t *testing.T) {
+	r := newRig(t, aplog.PX4, 3, func(c *aplog.Config) { c.Mode = aplog.Stream })
+	r.v.streams(ulog(1, 100_000), 12_000).deny = common.MAV_RESULT_DENIED
+	r.run(3*time.Second, nil)
+	r.fly(20 * time.Second)
+	r.run(15*time.Second, nil)
+	if r.v.stream.denials != 1 || r.event("log_stream_refused") != 1 {
+		t.Errorf("%d denials, events %q", r.v.stream.denials, r.events)
 	}
 }

@@ -316,13 +316,21 @@ func (s *ulogStream) skip(seq uint16) {
 
 // put hands to the Store what is whole in buf, or all of it. false: there is no room.
 func (s *ulogStream) put(all bool, now time.Duration) bool {
-	n := s.whole
-	if all {
-		n = len(s.buf)
+	for {
+		n := s.whole
+		if all {
+			n = len(s.buf)
+		}
+		if n == 0 {
+			return true
+		}
+		if !s.putPiece(min(n, putSize), now) {
+			return false
+		}
 	}
-	if n == 0 {
-		return true
-	}
+}
+
+func (s *ulogStream) putPiece(n int, now time.Duration) bool {
 	s.out.f.LostBytes, s.out.f.Why = s.lost, ""
 	if s.lost > 0 {
 		s.out.f.Why = s.out.why

@@ -5,21 +5,22 @@
 //
 // It never destroys anything: MAV_CMD_STORAGE_FORMAT is denied, because what is on the board's
 // medium is kept until the operator has a receipt for it. Video that the configuration demands
-// cannot be stopped from the ground. It gives no stream, no address and no file name away:
-// cam_definition_uri and file_url stay empty.
+// cannot be stopped from the ground. It gives no stream, no address, no file name and no position
+// away: what it says passes the allow-list of what is sent.
 //
 // A Component is a state machine: it opens nothing, starts nothing and reads no clock.
 package camera
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/bluenviron/gomavlib/v3/pkg/dialects/common"
 	"github.com/bluenviron/gomavlib/v3/pkg/message"
 
+	"holdfast/firmware/autopilot/allow"
 	"holdfast/mavlink"
-	"holdfast/storage/segment"
 )
 
 // First is the component of the first camera, MAV_COMP_ID_CAMERA; the others follow.
@@ -85,7 +86,6 @@ type Photo struct {
 	Index   int
 	At      time.Duration // since boot
 	UTCUsec int64         // 0: not known
-	Pose    *segment.Pose
 	OK      bool
 }
 
@@ -179,6 +179,9 @@ func (c *Component) Handle(m message.Message, f *mavlink.Frame) {
 	}
 }
 
+// answered are the commands that a camera answers at all.
+var answered, _ = allow.Answers()
+
 // command is one that may be for us.
 type command struct {
 	f            *mavlink.Frame
@@ -199,8 +202,8 @@ func (c *Component) command(m command) {
 		}
 		result, known := c.do(i, m)
 		if !known {
-			if m.comp == 0 {
-				continue
+			if m.comp == 0 || !slices.Contains(answered, m.id) {
+				continue // nothing is said about what is no camera's business
 			}
 			result = common.MAV_RESULT_UNSUPPORTED
 		}
@@ -226,6 +229,11 @@ func (c *Component) do(i int, m command) (result common.MAV_RESULT, known bool) 
 	case common.MAV_CMD_STORAGE_FORMAT:
 		c.ctl.Event("storage_format_denied", c.units[i].info.Name)
 		return common.MAV_RESULT_DENIED, true
+	case common.MAV_CMD_DO_DIGICAM_CONTROL: // of autopilots that know no camera protocol; parameter 5 is the shutter
+		if m.p[4] != 1 {
+			return common.MAV_RESULT_UNSUPPORTED, true
+		}
+		return c.startPhotos(i, command{p: [7]float64{2: 1}}), true
 	case common.MAV_CMD_SET_CAMERA_MODE, common.MAV_CMD_RESET_CAMERA_SETTINGS:
 		return common.MAV_RESULT_ACCEPTED, true // it takes photos while it films, and has no settings
 	}

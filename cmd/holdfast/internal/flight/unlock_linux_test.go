@@ -198,7 +198,7 @@ func TestUnlockGroups(t *testing.T) {
 // log's copy opens all the same.
 func TestUnlockBroken(t *testing.T) {
 	b, _, media := grouped(t)
-	d, r := b.record()
+	_, r := b.record()
 	name := filepath.Join(b.dir, filepath.FromSlash(path.Join(r.Dir, "flight.PV.key.age")))
 	sealed, err := os.ReadFile(name)
 	b.check(err)
@@ -207,7 +207,7 @@ func TestUnlockBroken(t *testing.T) {
 		"gone": func() { b.check(os.Remove(name)) },
 	} {
 		damage()
-		d, r = b.record()
+		d, r := b.record()
 		signed := &flight.Opener{FS: os.DirFS(b.dir), Keys: open.New(media), Custody: b.verified(d)}
 		s, err := signed.Open(d, r, filepath.Join(t.TempDir(), "out"))
 		if err != nil || len(s.SealedToOthers) != 2 || s.SealedToOthers[0].Streams != "TX" {
