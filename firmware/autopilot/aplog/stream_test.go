@@ -465,6 +465,7 @@ func TestStreamStoreFull(t *testing.T) {
 			r := newRig(t, flavour, 3, func(c *aplog.Config) { c.Mode = aplog.Stream })
 			r.loss = 0.02
 			s := r.v.streams(flightLog(flavour, 1, 900_000), 12_000)
+			s.acked = 150_000 // so that PX4 waits for an acknowledgement while there is no room
 			r.store.full = func() bool { return r.now%(4*time.Second) > 2500*time.Millisecond }
 			r.run(3*time.Second, nil)
 			r.fly(40 * time.Second)
