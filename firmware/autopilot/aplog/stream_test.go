@@ -128,31 +128,36 @@ func TestCrosscheck(t *testing.T) {
 				if len(reports) != 1 {
 					t.Fatalf("%d reports; events %q", len(reports), r.events)
 				}
-				var got struct {
-					Flight string
-					Equal  bool
-					How    string
-					Types  []struct{ Name string }
-					Differ []struct{ From, To int64 }
-					Only   []struct{ From, To int64 } `json:"only_pull"`
-				}
-				if err := json.Unmarshal(reports[0].data, &got); err != nil {
-					t.Fatal(err)
-				}
-				t.Logf("%s\n%q", reports[0].data, r.events)
-				switch {
-				case got.Flight != "F00000007" || got.Equal == change:
-					t.Errorf("report %+v", got)
-				case !change && got.How != "bytes":
-					t.Errorf("compared by %s", got.How)
-				case change && (len(got.Types) == 0 || len(got.Differ) == 0 || len(got.Only) != 1 || got.Only[0].To != int64(len(card))):
-					t.Errorf("types %v, ranges %v, only in the pull %v", got.Types, got.Differ, got.Only)
-				}
-				if f := reports[0].f; f.Kind != "report" || f.Format != "json" || !f.End || f.Of != "F00000007" {
-					t.Errorf("file %+v", f)
-				}
+				r.checkReport(reports[0], change, len(card))
 			})
 		}
+	}
+}
+
+// checkReport fails the test unless a report says that the copies differ, or do not.
+func (r *rig) checkReport(f *file, change bool, size int) {
+	r.t.Helper()
+	var got struct {
+		Flight string
+		Equal  bool
+		How    string
+		Types  []struct{ Name string }
+		Differ []struct{ From, To int64 }
+		Only   []struct{ From, To int64 } `json:"only_pull"`
+	}
+	if err := json.Unmarshal(f.data, &got); err != nil {
+		r.t.Fatal(err)
+	}
+	switch {
+	case got.Flight != "F00000007" || got.Equal == change:
+		r.t.Errorf("report %s", f.data)
+	case !change && got.How != "bytes":
+		r.t.Errorf("compared by %s", got.How)
+	case change && (len(got.Types) == 0 || len(got.Differ) == 0 || len(got.Only) != 1 || got.Only[0].To != int64(size)):
+		r.t.Errorf("types %v, ranges %v, only in the pull %v", got.Types, got.Differ, got.Only)
+	}
+	if x := f.f; x.Kind != "report" || x.Format != "json" || !x.End || x.Of != "F00000007" {
+		r.t.Errorf("file %+v", x)
 	}
 }
 
