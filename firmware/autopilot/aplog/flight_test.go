@@ -202,6 +202,21 @@ func TestWrongChecksum(t *testing.T) {
 	}
 }
 
+// TestArmingAtChecksum: arming while the autopilot computes a checksum; afterwards it is asked again.
+func TestArmingAtChecksum(t *testing.T) {
+	r := newRig(t, aplog.ArduPilot, 2, nil)
+	r.v.logs = []vlog{{100, content(1, 50_000), logPath(3, 1)}}
+	r.v.serveFTP()
+	r.v.ftp.mute = true
+	r.run(12*time.Second, nil)
+	r.fly(5 * time.Second)
+	r.v.ftp.mute = false
+	r.pulls(time.Minute, 1)
+	if got := r.store.of("ftp"); len(got) != 1 || !strings.Contains(r.events[len(r.events)-1], "checksum=right") || r.store.bytes() != 50_000 {
+		t.Errorf("events %q", r.events)
+	}
+}
+
 // TestStoreFull: a Store without room for a while delays the pull and loses nothing.
 func TestStoreFull(t *testing.T) {
 	for _, ftp := range []bool{false, true} {

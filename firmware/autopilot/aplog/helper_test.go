@@ -2,6 +2,8 @@ package aplog_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -136,6 +138,9 @@ func (f *file) check(t testing.TB, want []byte) (lost int) {
 	}
 	if len(f.have) > len(want) || len(f.lost) > len(want) {
 		t.Errorf("%s: %d bytes, %d lost or not; the log has %d", f.f.Name, len(f.have), len(f.lost), len(want))
+	}
+	if sum := sha256.Sum256(want); f.f.Source != "stream" && (f.f.SHA256 == hex.EncodeToString(sum[:])) != (lost == 0) {
+		t.Errorf("%s: %d bytes lost and SHA256 %q", f.f.Name, lost, f.f.SHA256)
 	}
 	return lost
 }
