@@ -352,7 +352,7 @@ func TestMalformed(t *testing.T) {
 func TestYield(t *testing.T) {
 	r := newRig(t, aplog.ArduPilot, 2, nil)
 	r.v.logs = []vlog{{100, content(1, 2_000_000), ""}}
-	r.run(9*time.Second, nil)
+	r.run(22*time.Second, nil)
 	r.v.text("Arm: Logging: downloading logs")
 	r.run(500*time.Millisecond, nil)
 	n := len(r.requests)

@@ -71,7 +71,11 @@ func (p *puller) begin(now time.Duration) {
 		return
 	}
 	p.park(now)
-	p.phase, p.at, p.rounds, p.tried = phaseRest, now+settle, 0, map[uint16]int{}
+	rest := settle
+	if p.l.flavour == ArduPilot {
+		rest = settleAP
+	}
+	p.phase, p.at, p.rounds, p.tried = phaseRest, now+rest, 0, map[uint16]int{}
 }
 
 // stop ends all requests at once: the vehicle is armed.

@@ -42,7 +42,15 @@ type streamSource struct {
 	starts  []int // of log, where each stream began
 	deny    common.MAV_RESULT
 	denials int
+
+	disarmed bool // ArduPilot: it logs while disarmed, too
+	lastSend time.Duration
+	second   time.Duration // when it looks next whether its reader is there
+	done     []byte        // ArduPilot: the log of the flight, when it was stopped
 }
+
+// headers are the bytes that ArduPilot logs at the start of a stream, also while disarmed.
+const headers = 4000
 
 type block struct {
 	seq  uint32
@@ -82,11 +90,17 @@ func (s *streamSource) begin() {
 	s.from, s.made, s.last = 0, 0, s.v.r.now
 	s.answer = s.v.r.now
 	s.starts = append(s.starts, s.made)
+	if s.v.flavour == aplog.ArduPilot {
+		s.made = min(len(s.log), headers)
+	}
 }
 
 func (s *streamSource) status(m *ap.MessageRemoteLogBlockStatus) {
 	switch {
 	case m.Seqno == 2147483645:
+		if s.on && s.seq*200 > headers {
+			s.done = s.log[:s.seq*200]
+		}
 		s.on = false
 	case m.Seqno == 2147483646:
 		if !s.on {
@@ -131,7 +145,7 @@ func (s *streamSource) command(m *ap.MessageCommandLong) {
 
 // grow logs what time brings.
 func (s *streamSource) grow() {
-	if s.v.armed {
+	if s.v.armed || s.disarmed {
 		s.made = min(len(s.log), s.made+int(int64(s.v.r.now-s.last)*int64(s.rate)/int64(time.Second)))
 	}
 	s.last = s.v.r.now
@@ -152,9 +166,12 @@ func (s *streamSource) produce() bool {
 
 func (s *streamSource) produceBlock() bool {
 	now := s.v.r.now
-	if now-s.answer > 10*time.Second && len(s.blocks) > 0 {
-		s.on, s.blocks = false, nil
-		return false
+	if now >= s.second {
+		s.second = now + time.Second
+		if s.lastSend-s.answer > 10*time.Second {
+			s.on, s.blocks = false, nil
+			return false
+		}
 	}
 	for _, b := range s.blocks {
 		if now-b.sent >= 100*time.Millisecond {
@@ -176,6 +193,7 @@ func (s *streamSource) produceBlock() bool {
 }
 
 func (s *streamSource) sendBlock(b *block) {
+	s.lastSend = s.v.r.now
 	s.v.say(155, &ap.MessageRemoteLogDataBlock{TargetSystem: 1, TargetComponent: 155,
 		Seqno: ap.MAV_REMOTE_LOG_DATA_BLOCK_COMMANDS(b.seq), Data: b.data})
 }
@@ -291,7 +309,10 @@ func (r *rig) fly(d time.Duration) {
 }
 
 func (s *streamSource) whole() []byte {
-	if s.v.flavour == aplog.ArduPilot {
+	switch {
+	case s.done != nil:
+		return s.done
+	case s.v.flavour == aplog.ArduPilot:
 		return s.log[:s.seq*200]
 	}
 	return s.log[:s.from]
@@ -308,7 +329,7 @@ func TestStreamLossy(t *testing.T) {
 				s := r.v.streams(flightLog(flavour, 1, 400_000), 12_000)
 				r.run(3*time.Second, nil)
 				r.fly(40 * time.Second)
-				r.run(15*time.Second, nil)
+				r.run(30*time.Second, nil)
 				if r.event("log_stream_ended") != 1 {
 					t.Fatalf("events: %q", r.events)
 				}
