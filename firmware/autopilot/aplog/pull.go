@@ -111,8 +111,12 @@ func (p *puller) halt() {
 // endTries bounds LOG_REQUEST_END on a link that takes nothing.
 const endTries = 20
 
-// sendEnd stops what an autopilot sends. It is the one message of a pull that an armed vehicle gets.
+// sendEnd stops what an autopilot sends. An armed one gets nothing of a pull, not even this, and
+// stops by itself: ArduPilot at arming, PX4 where the piece ends that it was asked for.
 func (p *puller) sendEnd() {
+	if p.l.armed {
+		p.ends = 0
+	}
 	if p.ends == 0 {
 		return
 	}
