@@ -39,7 +39,15 @@ type streamSource struct {
 	starts  []int // of log, where each stream began
 	deny    common.MAV_RESULT
 	denials int
+
+	disarmed bool // ArduPilot: it logs while disarmed, too
+	lastSend time.Duration
+	second   time.Duration // when it looks next whether its reader is there
+	done     []byte        // ArduPilot: the log of the flight, when it was stopped
 }
+
+// headers are the bytes that ArduPilot logs at the start of a stream, also while disarmed.
+const headers = 4000
 
 type block struct {
 	seq  uint32
@@ -79,11 +87,17 @@ func (s *streamSource) begin() {
 	s.from, s.made, s.last = 0, 0, s.v.r.now
 	s.answer = s.v.r.now
 	s.starts = append(s.starts, s.made)
+	if s.v.flavour == aplog.ArduPilot {
+		s.made = min(len(s.log), headers)
+	}
 }
 
 func (s *streamSource) status(m *ap.MessageRemoteLogBlockStatus) {
 	switch {
 	case m.Seqno == 2147483645:
+		if s.on && s.seq*200 > headers {
+			s.done = s.log[:s.seq*200]
+		}
 		s.on = false
 	case m.Seqno == 2147483646:
 		if !s.on {
@@ -128,7 +142,7 @@ func (s *streamSource) command(m *ap.MessageCommandLong) {
 
 // grow logs what time brings.
 func (s *streamSource) grow() {
-	if s.v.armed {
+	if s.v.armed || s.disarmed {
 		s.made = min(len(s.log), s.made+int(int64(s.v.r.now-s.last)*int64(s.rate)/int64(time.Second)))
 	}
 	s.last = s.v.r.now
@@ -149,9 +163,12 @@ func (s *streamSource) produce() bool {
 
 func (s *streamSource) produceBlock() bool {
 	now := s.v.r.now
-	if now-s.answer > 10*time.Second && len(s.blocks) > 0 {
-		s.on, s.blocks = false, nil
-		return false
+	if now >= s.second {
+		s.second = now + time.Second
+		if s.lastSend-s.answer > 10*time.Second {
+			s.on, s.blocks = false, nil
+			return false
+		}
 	}
 	for _, b := range s.blocks {
 		if now-b.sent >= 100*time.Millisecond {
@@ -173,6 +190,7 @@ func (s *streamSource) produceBlock() bool {
 }
 
 func (s *streamSource) sendBlock(b *block) {
+	s.lastSend = s.v.r.now
 	if s.never[b.seq] {
 		s.v.say(1, &ap.MessageSystemTime{TimeBootMs: uint32((s.v.r.now - s.v.booted).Milliseconds())})
 		return

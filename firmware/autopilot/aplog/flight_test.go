@@ -64,7 +64,7 @@ func TestArming(t *testing.T) {
 				r.run(500*time.Millisecond, func() bool { return r.armed })
 				n := len(r.requests)
 				r.run(30*time.Second, nil)
-				if len(r.requests) != n || r.sent["LogRequestEnd"] == 0 {
+				if len(r.requests) != n {
 					t.Errorf("%d requests while armed; sent %v", len(r.requests)-n, r.sent)
 				}
 				r.v.arm(false)
@@ -367,7 +367,7 @@ func TestMalformed(t *testing.T) {
 func TestYield(t *testing.T) {
 	r := newRig(t, aplog.ArduPilot, 2, nil)
 	r.v.logs = []vlog{{100, content(1, 2_000_000), ""}}
-	r.run(9*time.Second, nil)
+	r.run(22*time.Second, nil)
 	r.v.text("Arm: Logging: downloading logs")
 	r.run(500*time.Millisecond, nil)
 	n := len(r.requests)

@@ -209,7 +209,7 @@ func (r *rig) Send(comp uint8, m message.Message) bool {
 // pullRequest reports whether only a disarmed vehicle may get m.
 func pullRequest(m message.Message) bool {
 	switch m.(type) {
-	case *ap.MessageLogRequestList, *ap.MessageLogRequestData, *ap.MessageLogErase, *ap.MessageFileTransferProtocol:
+	case *ap.MessageLogRequestList, *ap.MessageLogRequestData, *ap.MessageLogRequestEnd, *ap.MessageLogErase, *ap.MessageFileTransferProtocol:
 		return true
 	}
 	return false

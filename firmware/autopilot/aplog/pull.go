@@ -72,7 +72,11 @@ func (p *puller) begin(now time.Duration) {
 	}
 	p.park(now)
 	p.eraser.stop()
-	p.phase, p.at, p.rounds, p.tried = phaseRest, now+settle, 0, map[uint16]int{}
+	rest := settle
+	if p.l.flavour == ArduPilot {
+		rest = settleAP
+	}
+	p.phase, p.at, p.rounds, p.tried = phaseRest, now+rest, 0, map[uint16]int{}
 }
 
 // stop ends all requests at once: the vehicle is armed.
@@ -108,10 +112,12 @@ func (p *puller) halt() {
 // endTries bounds LOG_REQUEST_END on a link that takes nothing.
 const endTries = 20
 
-// sendEnd stops what an autopilot sends. It is the one message of a pull that is tried on an armed
-// vehicle, once: whether it goes is Out's decision. Without it ArduPilot stops by itself, and PX4
-// when it has sent what was asked for, chunkSize at most.
+// sendEnd stops what an autopilot sends. An armed one gets nothing of a pull, not even this, and
+// stops by itself: ArduPilot at arming, PX4 where the piece ends that it was asked for.
 func (p *puller) sendEnd() {
+	if p.l.armed {
+		p.ends = 0
+	}
 	if p.ends == 0 {
 		return
 	}
