@@ -82,7 +82,7 @@ var table = []rule{
 	{pkg: "firmware/netlock/attempts", ours: []string{"firmware/evidence"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/netlock/nflog", ours: []string{"firmware/netlock/nft"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/netlock/...", never: slices.Concat(onBoard, noClient)}, // bpf, nft, host: the kernel's side, none of ours
-	{pkg: "firmware/autopilot/camera", ours: part, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/autopilot/camera", ours: slices.Concat(part, []string{"firmware/autopilot/allow"}), never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/share", ours: part, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/autopilot/allow", ours: []string{"mavlink/..."}, direct: noIO},
 	{pkg: "firmware/autopilot", ours: []string{"mavlink/...", "storage/segment", "firmware/autopilot/allow"}, direct: noIO, never: slices.Concat(onBoard, noClient)},
