@@ -121,7 +121,7 @@ func mediaCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "media", Short: "Bring photos and video of the cameras to the recorder", Args: cobra.NoArgs,
 		Long: `media runs the cameras of the configuration: programs whose standard output is video, folders
 in memory into which files are put, V4L2 cameras. What they give goes to the recorder, which
-seals it; media itself writes no file. Without [[camera]] it has nothing to do and ends.`}
+seals it; media itself writes no file. Without [[camera]] it does nothing, until it is ended.`}
 	path := configFlag(cmd)
 	run := cmd.Flags().String("run", os.Getenv(firmware.RunVariable), "run `DIR` of a bench")
 	if err := cmd.Flags().MarkHidden("run"); err != nil {
