@@ -122,7 +122,7 @@ func TestLogs(t *testing.T) {
 	flights := map[logCase]*sortie{}
 	for _, c := range logCases() {
 		b := newBoard(t, "[policy]", fmt.Sprintf("autopilot_log = %q", c.mode))
-		flights[c] = b.takeOff(allow.Options{}, "--stack", c.stack, "--loss", c.loss, "--loss-seed", "3", "--duration", "14s", "--after", "10m",
+		flights[c] = b.takeOff(allow.Options{}, "--stack", c.stack, "--loss", c.loss, "--loss-seed", "3", "--duration", "14s", "--after", endless,
 			"--log-size", "16000", "--old-logs", "1", "--log-rate", "6000")
 	}
 	for _, c := range logCases() {

@@ -75,8 +75,7 @@ func TestShares(t *testing.T) {
 // somebody else, and returns those that must pass.
 func (p program) fly(t testing.TB, s *sortie) (sent [][]byte) {
 	t.Helper()
-	waitFor(t, patience, "frames", func() bool { n, _ := s.health()["frames"].(float64); return n > 0 })
-	<-time.After(time.Second)
+	s.until("who the autopilot is", func(r []*opened) bool { return events(r, "autopilot_found", "") > 0 })
 	for i := range 200 {
 		target := byte(1)
 		if i%10 == 0 {

@@ -121,7 +121,7 @@ func TestVetoByFullVault(t *testing.T) {
 		t.Error("the recorder was started again")
 	}
 	daemon.stop()
-	if records := b.open(0); events(records, "arming_denied", "vault") == 0 {
+	if records := b.peek(); events(records, "arming_denied", "vault") == 0 {
 		t.Errorf("the record does not tell of the denial: %v", allEvents(records))
 	}
 }
