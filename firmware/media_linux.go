@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/firmware/config"
 	"holdfast/firmware/media"
 	"holdfast/firmware/mediafifo"
@@ -34,10 +36,6 @@ func runPath(o Options) string {
 // Media is the media process: it brings what the cameras give to the recorder until ctx ends.
 func Media(ctx context.Context, o Options) error {
 	cfg := o.Config
-	if !cfg.Media() {
-		o.Log.Info("no [[camera]] is configured: nothing to do")
-		return nil
-	}
 	run := runPath(o)
 	if run == "" {
 		return ErrNoRun
@@ -45,6 +43,16 @@ func Media(ctx context.Context, o Options) error {
 	notify, err := newNotifier() // afterwards the process may open no socket but those of its cameras
 	if err != nil {
 		o.Log.Warn("media", slog.Any("err", err))
+	}
+	notes, err := confineMedia(cfg, run)
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		o.Log.Warn("media: not confined", slog.String("what", n.What), slog.String("why", n.Why))
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil { // cameras' programs inherit it
+		o.Log.Warn("media: core dumps", slog.Any("err", err))
 	}
 	m, err := media.New(mediaConfig(cfg, run, o.Log))
 	if err != nil {
@@ -63,6 +71,9 @@ func Media(ctx context.Context, o Options) error {
 
 func mediaConfig(cfg *config.Config, run string, log *slog.Logger) media.Config {
 	p := cfg.Policy
+	if len(cfg.Camera) == 0 {
+		log.Info("no [[camera]] is configured: there is nothing to do")
+	}
 	c := media.Config{Photo: p.Photo, Video: p.Video, Audio: p.Audio, Rate: p.MediaRate, Now: sinceBoot(), Log: log}
 	for _, cam := range cfg.Camera {
 		c.Cameras = append(c.Cameras, media.Camera{Name: cam.Name, Source: cam.Source, Command: cam.Command, Path: cam.Path, Device: cam.Device,

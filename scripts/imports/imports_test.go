@@ -71,6 +71,7 @@ var table = []rule{
 	{pkg: "firmware/mediapipe", direct: noIO, never: slices.Concat(onBoard, noClient)}, // what media process and recorder tell each other
 	{pkg: "firmware/mediafifo", ours: []string{"firmware/mediapipe"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/media", ours: []string{"firmware/mediapipe", "firmware/media/v4l2"}, never: slices.Concat(onBoard, noClient, []string{"./storage/...", "./crypto/...", "./mavlink/..."})},
+	{pkg: "firmware/media/v4l2/v4l2test", ours: []string{"firmware/media/v4l2"}}, // for tests alone
 	{pkg: "firmware/media/v4l2", never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/recorder", ours: slices.Concat(part, []string{"firmware/evidence", "firmware/mediapipe"}), never: onBoard},
 	{pkg: "firmware/runfile", ours: []string{"firmware/evidence"}, never: slices.Concat(onBoard, noClient)},
@@ -82,7 +83,7 @@ var table = []rule{
 	{pkg: "firmware/netlock/attempts", ours: []string{"firmware/evidence"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/netlock/nflog", ours: []string{"firmware/netlock/nft"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/netlock/...", never: slices.Concat(onBoard, noClient)}, // bpf, nft, host: the kernel's side, none of ours
-	{pkg: "firmware/autopilot/camera", ours: part, never: slices.Concat(onBoard, noClient)},
+	{pkg: "firmware/autopilot/camera", ours: slices.Concat(part, []string{"firmware/autopilot/allow"}), never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/share", ours: part, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/autopilot/allow", ours: []string{"mavlink/..."}, direct: noIO},
 	{pkg: "firmware/autopilot", ours: []string{"mavlink/...", "storage/segment", "firmware/autopilot/allow"}, direct: noIO, never: slices.Concat(onBoard, noClient)},

@@ -53,6 +53,15 @@ type summary struct {
 		What string `json:"what"`
 		Why  string `json:"why"`
 	} `json:"missing"`
+	Files []openedFile `json:"files"`
+	Clock struct {
+		Source          string `json:"source"`
+		UncertaintyUsec int64  `json:"uncertainty_usec"`
+		OffsetUsec      int64  `json:"offset_usec"`
+		Doubt           string `json:"doubt"`
+	} `json:"clock"`
+	Operator string `json:"operator"`
+	Case     string `json:"case"`
 }
 
 // noiseRun is a line of noise.jsonl with its bytes.

@@ -97,6 +97,11 @@ func (l *Logs) Known(id uint16, timeUTC, size uint32) {
 	l.pull.known.add(key{id, timeUTC, size}, -1)
 }
 
+// Heard are the ids of the messages that [Logs.Handle] makes use of.
+func Heard() []uint32 {
+	return []uint32{0, 2, 77, 110, 118, 120, 148, 184, 253, 266, 267}
+}
+
 // Handle takes a message that came from the link, with its frame. Neither is kept.
 func (l *Logs) Handle(m message.Message, f *mavlink.Frame) {
 	if f == nil || l.system == 0 || uint8(f.System) != l.system {
