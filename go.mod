@@ -8,6 +8,7 @@ require (
 	c2sp.org/CCTV/age v0.0.0-20260829155415-4448f2097b2d
 	filippo.io/age v1.3.2
 	github.com/Eyevinn/mp4ff v0.50.0 // MP4 by another's hand, for tests
+	github.com/bep/imagemeta v1.0.1 // tests alone: reads geotags without the library that writes them
 	github.com/bluenviron/gomavlib/v3 v3.3.5
 	github.com/cheggaaa/pb/v3 v3.1.7
 	github.com/cilium/ebpf v0.22.0
@@ -53,6 +54,7 @@ require (
 	github.com/spf13/pflag v1.0.10 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
 	golang.org/x/sync v0.23.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
 	golang.org/x/tools v0.51.0 // indirect
 	gopkg.in/yaml.v2 v2.4.0 // indirect
 )

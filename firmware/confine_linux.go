@@ -20,8 +20,40 @@ func Restrict(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = confine.Supervisor(confineOptions(cfg, self))
+	o := confineOptions(cfg, self)
+	if cfg.Media() {
+		o.Media = true
+		o.Programs = append(o.Programs, cameraPrograms(cfg)...)
+	}
+	_, err = confine.Supervisor(o)
 	return err
+}
+
+// cameraPrograms are those that are named by a path; others lie in folders of the system.
+func cameraPrograms(cfg *config.Config) (list []string) {
+	for _, c := range cfg.Camera {
+		if c.Source == config.SourceCommand && filepath.IsAbs(c.Command[0]) {
+			list = append(list, c.Command[0])
+		}
+	}
+	return list
+}
+
+// confineMedia takes from the media process, and from all that it starts, what cameras do not need.
+func confineMedia(cfg *config.Config, run string) ([]confine.Note, error) {
+	o := confine.MediaOptions{Bench: cfg.Bench(), FIFOs: filepath.Join(run, mediapipe.Folder), Programs: cameraPrograms(cfg)}
+	if !o.Bench {
+		o.User = MediaUser
+	}
+	for _, c := range cfg.Camera {
+		switch c.Source {
+		case config.SourceInbox:
+			o.Inboxes = append(o.Inboxes, c.Path)
+		case config.SourceV4L2:
+			o.Plugged = true
+		}
+	}
+	return confine.Media(o)
 }
 
 // confineRecorder takes from this process, for good, what recording does not need, before it

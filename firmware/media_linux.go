@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/firmware/config"
 	"holdfast/firmware/media"
 	"holdfast/firmware/mediafifo"
@@ -45,6 +47,16 @@ func Media(ctx context.Context, o Options) error {
 	notify, err := newNotifier() // afterwards the process may open no socket but those of its cameras
 	if err != nil {
 		o.Log.Warn("media", slog.Any("err", err))
+	}
+	notes, err := confineMedia(cfg, run)
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		o.Log.Warn("media: not confined", slog.String("what", n.What), slog.String("why", n.Why))
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil { // cameras' programs inherit it
+		o.Log.Warn("media: core dumps", slog.Any("err", err))
 	}
 	m, err := media.New(mediaConfig(cfg, run, o.Log))
 	if err != nil {

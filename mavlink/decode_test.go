@@ -81,6 +81,19 @@ func TestGapCounter(t *testing.T) {
 		{255, 255, 255, 0, 0},
 		{255, 255, 0, 0, 0},
 		{255, 255, 255, 1, 254},
+		// As PX4 sends from two threads: neighbours swap places.
+		{3, 1, 135, 0, 0},
+		{3, 1, 137, 136, 1},
+		{3, 1, 136, 0, 0}, // late
+		{3, 1, 138, 0, 0},
+		{3, 1, 141, 139, 2},
+		{3, 1, 142, 0, 0},
+		{3, 1, 140, 0, 0}, // late, behind two others
+		{3, 1, 143, 0, 0},
+		{3, 1, 139, 0, 0},     // late, behind four
+		{3, 1, 139, 144, 251}, // not missing any more
+		{3, 1, 149, 140, 9},
+		{3, 1, 141, 150, 247}, // too far behind
 	} {
 		f := &mavlink.Frame{System: mavlink.SystemID(tc.system), Component: mavlink.ComponentID(tc.component), Seq: tc.seq, At: 9}
 		gap, is := g.Observe(f)
@@ -92,7 +105,7 @@ func TestGapCounter(t *testing.T) {
 			t.Errorf("frame %d: %+v %v, want %+v", i, gap, is, want)
 		}
 	}
-	if g.Total() != 2+50+254+254 {
+	if g.Total() != 2+50+254+254+1+2+251+9+247 {
 		t.Errorf("total %d", g.Total())
 	}
 	f := &mavlink.Frame{System: 1, Component: 77}

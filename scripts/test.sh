@@ -67,6 +67,7 @@ install_missing() {
     have zstd || install zstd
     has_cryptography || install python3 python3-cryptography
     have gcc || have clang || install gcc libc6-dev
+    have lua5.4 || have lua5.3 || install lua5.4 # the arming script is run against a stub of its autopilot
     qemu aarch64 >/dev/null || install qemu-user-static
     qemu aarch64 >/dev/null || install qemu-user
     have zstd || skip "stock zstd" "tests that need it leave themselves out: apt-get install zstd"

@@ -14,9 +14,9 @@ import (
 
 	"holdfast/cmd/internal/cli"
 	"holdfast/crypto/keys"
-	"holdfast/firmware/config"
 	"holdfast/crypto/open"
 	"holdfast/crypto/seal"
+	"holdfast/firmware/config"
 )
 
 type keytestOptions struct {

@@ -20,22 +20,24 @@ import (
 
 func init() { programs["makevault"] = makeVault }
 
-// makeVault records as a board would: makevault [-cut] [-key FILE] [-video RECIPIENT] DIR RECIPIENT.
+// makeVault records as a board would: makevault [-cut] [-key FILE] [-video RECIPIENT] [-log] DIR RECIPIENT.
 // DIR gets two flights of two segments; with -cut the second is never closed. The device's id is
 // printed. A second call with the same -key goes on in the same vault. With -video each flight has a
-// segment of video, too, in a key group of its own.
+// segment of video, too, in a key group of its own. With -log each flight begins to stream a log, and
+// a ground record behind both flights has the rest of that of the second, and a log of the first that was pulled.
 func makeVault() {
 	cut := flag.Bool("cut", false, "do not close the last record")
 	key := flag.String("key", "", "file of the device key, made where it is not there")
 	video := flag.String("video", "", "recipient of a key group of video")
+	logs := flag.Bool("log", false, "record logs of the autopilot, too")
 	flag.Parse()
-	if err := record(flag.Arg(0), flag.Arg(1), *video, *key, *cut); err != nil {
+	if err := record(flag.Arg(0), flag.Arg(1), *video, *key, *cut, *logs); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func record(dir, recipient, video, key string, cut bool) error {
+func record(dir, recipient, video, key string, cut, logs bool) error {
 	device, err := deviceKey(key)
 	if err != nil {
 		return err
@@ -67,13 +69,40 @@ func record(dir, recipient, video, key string, cut bool) error {
 				return err
 			}
 		}
+		if logs {
+			putLog(v, &segment.File{ID: n + 1, Source: "stream", BeganUsec: int64(n + 1)}, "the log of a flight, ")
+		}
 		if cut && n == 1 {
 			return nil
 		}
 		for v.Step() {
 		}
 	}
+	if logs {
+		return errors.Join(groundLogs(v, clock), v.Close())
+	}
 	return v.Close()
+}
+
+// groundLogs makes the ground record that holds logs of the flights before it.
+func groundLogs(v *vault.Vault, clock *time.Duration) error {
+	if err := v.Begin(vault.Ground, vault.RecordID{}); err != nil {
+		return err
+	}
+	if err := appendFrames(v, *clock); err != nil {
+		return err
+	}
+	putLog(v, &segment.File{ID: 2, Source: "stream", BeganUsec: 2, Offset: 21, End: true}, "and its end")
+	putLog(v, &segment.File{ID: 3, Source: "pull", Log: 7, Of: "F00000001", End: true}, "pulled")
+	*clock += time.Minute
+	for v.Step() {
+	}
+	return nil
+}
+
+func putLog(v *vault.Vault, f *segment.File, text string) {
+	f.Kind, f.Format = segment.KindLog, "bin"
+	v.PutFile(&segment.Block{Data: []byte(text), Meta: segment.Meta{File: f}})
 }
 
 func deviceKey(path string) (*keys.DeviceKey, error) {

@@ -140,14 +140,14 @@ func (s *clocks) systemTime(m *common.MessageSystemTime, e *entry) {
 }
 
 // taken returns when SYSTEM_TIME was made, on the board's clock, and what the pair may be wrong
-// by. A time that lies behind its arrival, or long before it, shows that the two clocks no longer
+// by. A time that lies far from its arrival shows that the two clocks no longer
 // run alike: then its arrival is all that is known, and the clocks are compared anew. What lies
 // between it and its arrival may be either, and counts as doubt.
 func (s *clocks) taken(m *common.MessageSystemTime, arrived time.Duration) (at, doubt time.Duration) {
 	if s.best.known {
 		at, doubt = s.best.start+time.Duration(m.TimeBootMs)*time.Millisecond, s.best.within(arrived)+quantum
-		if late := arrived - at; late >= -doubt && late <= transportDoubt+doubt {
-			return min(at, arrived), doubt + gpsDoubt + max(0, late)
+		if late := max(arrived-at, at-arrived); late <= transportDoubt+doubt {
+			return min(at, arrived), doubt + gpsDoubt + late
 		}
 		s.rebooted()
 	}

@@ -226,7 +226,7 @@ func FuzzHeard(f *testing.F) {
 		f.Add(uint64(m.GetID()), raw[10:len(raw)-2])
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, payload []byte) {
-		chaos(t, seed, payload, 60)
+		chaos(t, seed, payload, 30)
 	})
 }
 

@@ -18,6 +18,7 @@ const (
 	KeyProcess
 	GuardProcess
 	SupervisorProcess
+	MediaProcess
 )
 
 // condition is what must hold of the arguments of a call.
@@ -191,6 +192,9 @@ func guard() calls {
 // supervisor is what its children are allowed, and starting them.
 func supervisor(o Options) calls {
 	list := union(recorder(o), always("setpgid", "getppid", "tgkill"), when("prctl", 0, unix.PR_SET_PDEATHSIG), opening())
+	if o.Media {
+		list = union(list, media())
+	}
 	if o.Bench {
 		return list
 	}
@@ -205,6 +209,8 @@ func list(p Process, o Options) calls {
 		return key()
 	case GuardProcess:
 		return guard()
+	case MediaProcess:
+		return media()
 	default:
 		return supervisor(o)
 	}

@@ -58,6 +58,8 @@ type Options struct {
 	Remove []string
 	// Programs names what may be executed.
 	Programs []string
+	// Media says that a supervisor starts a media process too, whose cameras' programs are anybody's.
+	Media bool
 	// TCP and UDP name ports of links on the bench: to connect to, and to listen on.
 	TCP, UDP []uint16
 	// Send says that UDP links are answered.

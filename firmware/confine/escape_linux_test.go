@@ -60,6 +60,8 @@ func captive(as, dir string) int {
 		_, err = confine.Recorder(o)
 	case "key":
 		err = confine.KeyChild()
+	case "media":
+		_, err = confine.Media(confine.MediaOptions{FIFOs: filepath.Join(dir, "vault"), Programs: []string{"/proc/self/exe"}})
 	case "guard":
 		_, err = confine.Guard(confine.GuardOptions{})
 	}
@@ -359,6 +361,8 @@ func testEscapes(t *testing.T) {
 		"recorder":           nil,
 		"recorder of a user": nil,
 		"key":                nil,
+		// What cannot become a way out, and camera programs do.
+		"media": {"socket pair", "a shell", "a program in memory", "its own program", "memory to run", "keeping capabilities"},
 		"guard": {"netlink socket", "network's links", "a map of the kernel", "a sysctl", "another's environment", "reading passwords",
 			"reading a file beside the vault", "writing the recipients", "a file beside the vault", "a folder beside the vault",
 			"moving out of the vault", "linking into the vault", "a pipe in the vault", "giving a file away", "changing a mode", "removing a file", "listing a folder"},

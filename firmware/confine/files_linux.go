@@ -132,7 +132,13 @@ func restrictPrograms(o Options) error {
 		return err
 	}
 	c.HandledAccessFS &= ll.AccessFSExecute | ll.AccessFSMakeChar | ll.AccessFSMakeBlock | ll.AccessFSMakeSock | ll.AccessFSResolveUnix
-	return restrict(c, programs(o), o)
+	list := programs(o)
+	if o.Media {
+		for _, path := range systemFolders {
+			list = append(list, rule{path, runFile})
+		}
+	}
+	return restrict(c, list, o)
 }
 
 func programs(o Options) (rules []rule) {

@@ -37,6 +37,8 @@ func (m *Media) newCamera(cfg *Camera) (*camera, error) {
 	switch cfg.Source {
 	case SourceCommand:
 		c.src = &command{c: c}
+	case SourceV4L2:
+		c.src = &v4l2Camera{c}
 	case SourceInbox:
 		c.src = newInbox(c)
 	default:

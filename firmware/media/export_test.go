@@ -51,3 +51,10 @@ func JPEGs(p []byte, n int) (list [][]byte) {
 
 // Waiting returns the bytes that wait for the recorder.
 func (m *Media) Waiting() int { return m.queue.waiting() }
+
+// OpenVideo has cameras opened as dev, until the function that it returns is called.
+func OpenVideo(dev videoDevice) (restore func()) {
+	was := openVideo
+	openVideo = func(string) (videoDevice, error) { return dev, nil }
+	return func() { openVideo = was }
+}

@@ -22,6 +22,10 @@ type stream struct {
 	sniff sniffer
 	// within is how well the time of a photo is known.
 	within time.Duration
+	// frameAt is when the present frame was taken, where the source tells; noPhotos keeps it from
+	// being taken for a photo.
+	frameAt  time.Duration
+	noPhotos bool
 
 	video   *file
 	refused bool     // it has sound
@@ -154,6 +158,9 @@ func (s *stream) photos(p []byte) {
 
 // beginPhoto begins a file where a photo is wanted now.
 func (s *stream) beginPhoto() {
+	if s.noPhotos {
+		return
+	}
 	index, trigger, ok := s.c.shot()
 	if !ok && (s.c.cfg.Format != "jpg" || !s.c.recording()) {
 		return
@@ -162,6 +169,10 @@ func (s *stream) beginPhoto() {
 		index, trigger = -1, mediapipe.TriggerInterval
 	}
 	now := s.c.m.cfg.Now()
+	taken := now
+	if s.frameAt > 0 {
+		taken = s.frameAt
+	}
 	if now-s.second >= time.Second {
 		s.second, s.taken = now, 0
 	}
@@ -172,7 +183,7 @@ func (s *stream) beginPhoto() {
 		return
 	}
 	s.photo = s.c.m.newFile(mediapipe.Begin{Camera: s.c.cfg.Name, Kind: mediapipe.Photo, Format: "jpg", Trigger: trigger, Index: index,
-		TakenUsec: now.Microseconds(), UncertaintyUsec: s.within.Microseconds()})
+		TakenUsec: taken.Microseconds(), UncertaintyUsec: s.within.Microseconds()})
 	s.piece, s.n, s.size = newPiece(), 0, 0
 	s.add([]byte{0xFF, mSOI})
 }

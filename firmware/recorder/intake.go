@@ -338,6 +338,9 @@ func (in *intake) Frame(f *mavlink.Frame) {
 	case mavlink.MsgSystemTime:
 		in.systemTime(f)
 	}
+	if in.ownKnown && f.System == in.ownSystem {
+		in.r.pose.observe(f)
+	}
 	if in.drop {
 		return
 	}

@@ -310,7 +310,7 @@ func (m *mediaReader) photo(f *inFile) *segment.Photo {
 		return nil
 	}
 	p := *f.photo
-	p.Pose = m.r.pose.at(time.Duration(p.TakenUsec) * time.Microsecond)
+	p.Pose = m.r.pose.at(time.Duration(p.TakenUsec)*time.Microsecond, time.Duration(p.UncertaintyUsec)*time.Microsecond)
 	return &p
 }
 

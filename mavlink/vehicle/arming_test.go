@@ -58,6 +58,7 @@ func TestArmAuthorisation(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBoard(t, vehicle.Options{Stack: vehicle.PX4, Duration: 40 * time.Second, ArmAuth: true, Force: tt.force}, vehicle.Loss{})
+			b.v.Hush()
 			a := &authoriser{results: tt.results, target: tt.target}
 			a.attach(b)
 			b.run(25*time.Second, nil)
@@ -83,6 +84,7 @@ func TestArmAuthorisation(t *testing.T) {
 // Without the option nobody is asked, and an answer to no question does nothing.
 func TestArmUnasked(t *testing.T) {
 	b := newBoard(t, vehicle.Options{Stack: vehicle.PX4, Duration: 40 * time.Second, ArmAuth: true}, vehicle.Loss{})
+	b.v.Hush()
 	b.tick = func() {
 		if b.at < 7*time.Second {
 			b.say(boardID, &common.MessageCommandAck{Command: 3001, TargetSystem: 1, TargetComponent: 1})
@@ -147,6 +149,7 @@ func TestAuxiliaryAuthorisation(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBoard(t, vehicle.Options{Duration: 40 * time.Second, AuxAuth: true, Force: tt.force}, vehicle.Loss{})
+			b.v.Hush()
 			heartbeats(b, tt.beat, tt.comp)
 			texts := collect[*common.MessageStatustext](b)
 			b.run(19*time.Second, nil)
@@ -171,7 +174,7 @@ func TestAuxiliaryAuthorisation(t *testing.T) {
 func TestLateArmingLandsInTime(t *testing.T) {
 	for wait := 6; wait < 20; wait++ {
 		b := newBoard(t, vehicle.Options{Stack: vehicle.PX4, Duration: 20 * time.Second, ArmAuth: true}, vehicle.Loss{})
-		b.v.Mute()
+		b.v.Hush()
 		a := &authoriser{results: []uint8{255}, target: 1}
 		a.attach(b)
 		b.run(time.Duration(wait)*time.Second, nil)

@@ -3,6 +3,7 @@ package vehicle
 import (
 	"encoding/binary"
 	"math"
+	"time"
 
 	"github.com/bluenviron/gomavlib/v3/pkg/dialects/common"
 )
@@ -21,7 +22,7 @@ const (
 
 // dataflashType describes one type of message. Each character of fields is one: B and H
 // and I and Q are unsigned, b h i q signed, f a float, L degrees in 1e-7, c and C
-// hundredths in 16 bits, n N Z text of 4, 16 and 64 bytes, M a mode.
+// hundredths in 16 bits, e in 32, n N Z text of 4, 16 and 64 bytes, M a mode.
 type dataflashType struct {
 	id             byte
 	name           string // at most 4 bytes
@@ -34,7 +35,7 @@ var (
 	dfMSG  = dataflashType{65, "MSG", "QZ", "TimeUS,Message"}
 	dfATT  = dataflashType{66, "ATT", "Qffffff", "TimeUS,DesRoll,Roll,DesPitch,Pitch,DesYaw,Yaw"}
 	dfIMU  = dataflashType{67, "IMU", "Qffffff", "TimeUS,GyrX,GyrY,GyrZ,AccX,AccY,AccZ"}
-	dfGPS  = dataflashType{68, "GPS", "QBBLLfff", "TimeUS,Status,NSats,Lat,Lng,Alt,Spd,VZ"}
+	dfGPS  = dataflashType{68, "GPS", "QBBIHBcLLefff", "TimeUS,I,Status,GMS,GWk,NSats,HDop,Lat,Lng,Alt,Spd,GCrs,VZ"}
 	dfBAT  = dataflashType{69, "BAT", "Qfff", "TimeUS,Volt,Curr,CurrTot"}
 
 	dataflashTypes = []dataflashType{dfFMT, dfPARM, dfMSG, dfATT, dfIMU, dfGPS, dfBAT}
@@ -66,6 +67,12 @@ func (t dataflashType) pack(values ...any) []byte {
 			b = append(b, text...)
 		case uint8:
 			b = append(b, x)
+		case int16:
+			b = binary.LittleEndian.AppendUint16(b, uint16(x))
+		case uint16:
+			b = binary.LittleEndian.AppendUint16(b, x)
+		case uint32:
+			b = binary.LittleEndian.AppendUint32(b, x)
 		case int32:
 			b = binary.LittleEndian.AppendUint32(b, uint32(x))
 		case uint64:
@@ -93,12 +100,25 @@ func (dataflash) entry(n int, s sample) []byte {
 	case n%25 == 24:
 		return dfBAT.pack(s.us, s.volts, s.amps, s.usedMah)
 	case n%10 == 9:
-		return dfGPS.pack(s.us, uint8(4), uint8(17), s.lat, s.lon, s.alt, s.speed, -s.climb)
+		week, ms := gpsTime(s.utc)
+		const fix, satellites, hdop = uint8(4), uint8(17), int16(70) // hundredths
+		return dfGPS.pack(s.us, uint8(0), fix, ms, week, satellites, hdop, s.lat, s.lon, int32(math.Round(s.alt*100)), s.speed, s.course, -s.climb)
 	case n%2 == 1:
 		a := [3]float64{degrees(s.att[0]), degrees(s.att[1]), degrees360(s.att[2])}
 		return dfATT.pack(s.us, a[0], a[0], a[1], a[1], a[2], a[2])
 	}
 	return dfIMU.pack(s.us, s.rates[0], s.rates[1], s.rates[2], s.force[0], s.force[1], s.force[2])
+}
+
+// gpsTime is GPS week and milliseconds of the week: since 1980-01-06, and ahead of UTC by
+// the 18 leap seconds since. Readers of logs take UTC from it.
+func gpsTime(utc time.Time) (week uint16, ms uint32) {
+	const leap, perWeek = 18 * time.Second, 7 * 24 * time.Hour
+	since := utc.Sub(time.Date(1980, 1, 6, 0, 0, 0, 0, time.UTC)) + leap
+	if since < 0 {
+		return 0, 0
+	}
+	return uint16(since / perWeek), uint32(since % perWeek / time.Millisecond)
 }
 
 func (dataflash) text(us uint64, _ common.MAV_SEVERITY, text string) []byte {

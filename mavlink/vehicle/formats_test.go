@@ -174,3 +174,22 @@ func TestLogGrowsWithTheFlight(t *testing.T) {
 		}
 	}
 }
+
+// Readers of a DataFlash log take UTC from week and time of week in GPS.
+func TestDataFlashTellsUTC(t *testing.T) {
+	b := newBoard(t, vehicle.Options{Start: start, Duration: 13 * time.Second, OldLogs: -1}, vehicle.Loss{})
+	b.run(time.Minute, nil)
+	log := b.v.Logs()[0].Data
+	at := bytes.Index(log, []byte{0xA3, 0x95, 68})
+	if at < 0 {
+		t.Fatal("no GPS message")
+	}
+	m := log[at+3:]
+	up := time.Duration(binary.LittleEndian.Uint64(m)) * time.Microsecond
+	ms, week := time.Duration(binary.LittleEndian.Uint32(m[10:])), time.Duration(binary.LittleEndian.Uint16(m[14:]))
+	const leap = 18 * time.Second
+	utc := time.Date(1980, 1, 6, 0, 0, 0, 0, time.UTC).Add(week*7*24*time.Hour + ms*time.Millisecond - leap)
+	if d := utc.Sub(start.Add(up)); d.Abs() > time.Millisecond {
+		t.Errorf("%v at %v, %v off", utc, up, d)
+	}
+}

@@ -12,11 +12,13 @@ import (
 // sample is what one moment of a flight adds to a log.
 type sample struct {
 	us           uint64 // since start
-	att, rates   vec    // rad, rad/s
-	force        vec    // m/s²
-	lat, lon     int32  // 1e-7 degrees
+	utc          time.Time
+	att, rates   vec   // rad, rad/s
+	force        vec   // m/s²
+	lat, lon     int32 // 1e-7 degrees
 	alt          float64
 	speed, climb float64 // m/s
+	course       float64 // degrees
 	volts, amps  float64
 	usedMah      float64
 }
@@ -81,7 +83,7 @@ func newLogbook(o *Options) logbook {
 	for i := range o.OldLogs {
 		at := o.Start.AddDate(0, 0, i-o.OldLogs).Add(time.Duration(i) * 37 * time.Minute)
 		size, seed := o.LogSize, o.Seed+uint64(i)
-		b.add(&flightLog{utc: at, make: func() []byte { return oldLog(o.Stack, size, seed) }})
+		b.add(&flightLog{utc: at, make: func() []byte { return oldLog(o.Stack, at, size, seed) }})
 		if o.EmptyLog && i == 0 {
 			b.add(&flightLog{utc: at.Add(time.Hour)})
 		}
@@ -231,15 +233,16 @@ func (v *Vehicle) logText(s common.MAV_SEVERITY, text string) {
 func (v *Vehicle) sample() sample {
 	b := &v.body
 	s := sample{
-		us: v.us(), att: b.att, rates: b.rates(), force: b.force(), alt: v.nav.homeAlt - b.pos[2],
+		us: v.us(), utc: v.utc(), att: b.att, rates: b.rates(), force: b.force(), alt: v.nav.homeAlt - b.pos[2],
 		speed: b.vel.horizontal(), climb: -b.vel[2], volts: v.power.volts, amps: v.power.amps, usedMah: v.power.usedMah,
 	}
 	s.lat, s.lon = v.nav.e7(b.pos)
+	s.course = degrees360(math.Atan2(b.vel[1], b.vel[0]))
 	return s
 }
 
 // oldLog is the log of a flight long ago: smooth turns, at the pace of any log.
-func oldLog(s Stack, size int, seed uint64) []byte {
+func oldLog(s Stack, began time.Time, size int, seed uint64) []byte {
 	f := formatOf(s)
 	data := bytes.Join(f.header(0, autopilotParams(s)), nil)
 	data = append(data, f.text(1000, common.MAV_SEVERITY_NOTICE, "Motors armed")...)
@@ -247,10 +250,10 @@ func oldLog(s Stack, size int, seed uint64) []byte {
 		t := float64(n) * 0.004
 		turn := t/7 + float64(seed%97)
 		data = append(data, f.entry(n, sample{
-			us: uint64(t * 1e6), att: vec{0.2 * math.Sin(turn), 0.1 * math.Cos(turn), wrapPi(math.Mod(turn, 6.28))},
+			us: uint64(t * 1e6), utc: began.Add(time.Duration(t * float64(time.Second))), att: vec{0.2 * math.Sin(turn), 0.1 * math.Cos(turn), wrapPi(math.Mod(turn, 6.28))},
 			rates: vec{0.03 * math.Cos(turn), -0.014 * math.Sin(turn), 0.14}, force: vec{0.2, 0.1, -gravity},
 			lat: 522300000 + int32(9000*math.Sin(turn)), lon: 57100000 + int32(9000*math.Cos(turn)),
-			alt: 80 + 3*math.Sin(turn/3), speed: 7, climb: 0.2 * math.Cos(turn), volts: 24 - t/600, amps: 21, usedMah: t * 5.8,
+			alt: 80 + 3*math.Sin(turn/3), speed: 7, course: 45, climb: 0.2 * math.Cos(turn), volts: 24 - t/600, amps: 21, usedMah: t * 5.8,
 		})...)
 	}
 	return data

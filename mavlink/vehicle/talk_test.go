@@ -205,6 +205,7 @@ func TestClockOptions(t *testing.T) {
 		}
 		for _, o.Clock1970 = range []bool{false, true} {
 			b := newBoard(t, o, vehicle.Loss{})
+			b.v.Hush()
 			seen := 0
 			b.hear = func(_ *mavlink.Frame, m message.Message) {
 				s, ok := m.(*common.MessageSystemTime)

@@ -71,6 +71,7 @@ var table = []rule{
 	{pkg: "firmware/mediapipe", direct: noIO, never: slices.Concat(onBoard, noClient)}, // what media process and recorder tell each other
 	{pkg: "firmware/mediafifo", ours: []string{"firmware/mediapipe"}, never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/media", ours: []string{"firmware/mediapipe", "firmware/media/v4l2"}, never: slices.Concat(onBoard, noClient, []string{"./storage/...", "./crypto/...", "./mavlink/..."})},
+	{pkg: "firmware/media/v4l2/v4l2test", ours: []string{"firmware/media/v4l2"}}, // for tests alone
 	{pkg: "firmware/media/v4l2", never: slices.Concat(onBoard, noClient)},
 	{pkg: "firmware/recorder", ours: slices.Concat(part, []string{"firmware/evidence", "firmware/mediapipe"}), never: onBoard},
 	{pkg: "firmware/runfile", ours: []string{"firmware/evidence"}, never: slices.Concat(onBoard, noClient)},

@@ -175,6 +175,8 @@ type Sync struct {
 	Count   int   `json:"count"`
 	MaxUsec int64 `json:"max_usec"`
 	SumUsec int64 `json:"sum_usec"`
+	// LastUsec is when the last one ended that made entries durable: all of the blocks before.
+	LastUsec int64 `json:"last_usec,omitempty"`
 }
 
 // NoiseRun is a run of bytes that belong to no frame.

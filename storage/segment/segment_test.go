@@ -30,7 +30,7 @@ var full = segment.Block{
 		GapsMore: &segment.GapsMore{Gaps: 1, Lost: 2}, Drops: &segment.Drops{BootUsec: 1, LastBootUsec: 2, Frames: 3, Bytes: 4, NoiseBytes: 5},
 		Lines:  []segment.LineErrors{{Link: 1, Overrun: 2, Buffer: 3, Framing: 4, Parity: 5, Break: 6}},
 		Events: []segment.Event{{BootUsec: 1, Kind: "armed", Link: "fc", Detail: "d"}}, EventsMore: 2,
-		Sync: &segment.Sync{Count: 1, MaxUsec: 2, SumUsec: 3},
+		Sync: &segment.Sync{Count: 1, MaxUsec: 2, SumUsec: 3, LastUsec: 4},
 		File: &segment.File{ID: 1, Kind: segment.KindPhoto, Source: "front", Format: "jpg", Name: "IMG_1.JPG", Offset: 2, Size: 3, BeganUsec: 4, BootUsec: 5,
 			Of: "F00000001", Log: 6, UTCUsec: 7, Lost: []segment.Range{{From: 8, To: 9}}, LostBytes: 10, Why: "slow", End: true, SHA256: "ab", Continues: "F00000001",
 			Photo: &segment.Photo{Index: -1, Trigger: "command", TakenUsec: 11, UncertaintyUsec: 12, Pose: &segment.Pose{BootUsec: 13, Latitude: 1.5, Longitude: -2.5,

@@ -41,6 +41,8 @@ type closeJob struct {
 	sealed int   // bytes of content written so far
 	leaves int64 // that must be signed before the open form goes
 	named  bool  // a closed form may stand
+	folder bool  // was synced a moment ago, for another close
+	before int64 // Vault.folders, when the name was made
 	given  bool  // up
 
 	tries   int
@@ -112,6 +114,59 @@ func (v *Vault) pressing(stream byte) int {
 	return first
 }
 
+// stepClose does the next step of a clean close, and of those that are at the same step in the same
+// folder where that takes no further sync.
+func (v *Vault) stepClose(i int) {
+	first, at := v.closing[i], v.closing[i].state
+	over := first.step(v)
+	var gone []*closeJob
+	if over {
+		gone = append(gone, first)
+	}
+	named := first.state == closeSigned
+	if first.state == at+1 {
+		for _, j := range v.closing {
+			if j == first || j.dir != first.dir || j.state != at || !j.joins(v) {
+				continue
+			}
+			if j.folder = true; j.step(v) {
+				gone = append(gone, j)
+			}
+			j.folder = false
+			named = named || j.state == closeSigned
+		}
+	}
+	if named || len(gone) > 0 {
+		v.endRecords()
+	}
+	if len(gone) == 0 {
+		return
+	}
+	v.closing = slices.DeleteFunc(v.closing, func(j *closeJob) bool { return slices.Contains(gone, j) })
+	if v.cfg.Wipe != nil {
+		v.cfg.Wipe()
+	}
+}
+
+// runnable returns the first clean close that waits neither for its next try nor for the public
+// log, telemetry's before others: its memory waits for it. -1: none.
+func (v *Vault) runnable() int {
+	now := v.cfg.Now()
+	first := -1
+	for i, j := range v.closing {
+		if j.retryAt > now || j.state == closeSigned && v.log.signed < j.leaves {
+			continue
+		}
+		if j.stream == segment.StreamTelemetry {
+			return i
+		}
+		if first < 0 {
+			first = i
+		}
+	}
+	return first
+}
+
 // buffer returns memory for the encoded blocks of a segment.
 func (v *Vault) buffer() []byte { return make([]byte, 0, v.room) }
 
@@ -178,6 +233,30 @@ func (j *closeJob) name(v *Vault) {
 	j.settled(v, false)
 }
 
+// joins tells whether the next step takes no sync where another close has just done it.
+func (j *closeJob) joins(v *Vault) bool {
+	switch j.state {
+	case closeRename:
+		return j.second && j.retryAt <= v.cfg.Now()
+	case closeSigned:
+		return v.log.signed >= j.leaves
+	case closeSyncName, closeRemove, closeSyncGone:
+		return j.retryAt <= v.cfg.Now()
+	}
+	return false
+}
+
+// syncFolder makes the names in the folder durable that were made since before.
+func (j *closeJob) syncFolder(v *Vault, before int64) error {
+	switch {
+	case !j.folder:
+		return v.syncFolder(v.cfg.FS, j.dir, before)
+	case v.folders.Load() != before:
+		return errFolder
+	}
+	return nil
+}
+
 func (j *closeJob) advance(v *Vault) error {
 	fsys := v.cfg.FS
 	switch j.state {
@@ -186,6 +265,7 @@ func (j *closeJob) advance(v *Vault) error {
 	case closeWrite:
 		return j.write()
 	case closeRename:
+		j.before = v.folders.Load()
 		if j.second {
 			return j.next(j.link(v))
 		}
@@ -197,7 +277,7 @@ func (j *closeJob) advance(v *Vault) error {
 		j.named = true
 		return j.next(fsys.Rename(j.path(suffixTmp), j.path(suffixClosed)))
 	case closeSyncName:
-		err := j.next(fsys.SyncDir(j.dir))
+		err := j.next(j.syncFolder(v, j.before))
 		if err == nil {
 			j.content = nil
 			j.name(v)
@@ -211,9 +291,10 @@ func (j *closeJob) advance(v *Vault) error {
 		if errors.Is(err, fs.ErrNotExist) { // of a try that failed and did it all the same
 			err = nil
 		}
+		j.before = v.folders.Load() // a removal that is lost does no harm
 		return j.next(err)
 	case closeSyncGone:
-		return j.next(fsys.SyncDir(j.dir))
+		return j.next(j.syncFolder(v, j.before))
 	}
 	return nil
 }

@@ -67,8 +67,9 @@ type mailbox struct {
 	events []mediaEvent
 	waits  int       // segments that no leaf C or X names
 	grew   bool      // the durable part of one has, since grown was called
-	idle   func()    // called once, when nothing is in use
-	lock   io.Closer // of the vault, which was closed meanwhile
+	held   int       // what is in use of places that are retired
+	idle   func()    // called once, when that is nothing
+	lock   io.Closer // of the vault, which was closed meanwhile: closed then, too
 }
 
 // enter returns where segments are begun, and keeps its record from being ended until leave.
@@ -87,6 +88,9 @@ func (b *mailbox) begin(p *place) {
 	defer b.mu.Unlock()
 	p.using++
 	b.waits++
+	if p.retired {
+		b.held++
+	}
 }
 
 // leave takes back an enter or a begin.
@@ -96,22 +100,24 @@ func (b *mailbox) leave(p *place) {
 	}
 	b.mu.Lock()
 	p.using--
-	gone := p.retired && p.using == 0
-	idle, lock := b.idle, b.lock
-	if gone {
-		b.idle, b.lock = nil, nil
+	var idle func()
+	var lock io.Closer
+	if p.retired {
+		if b.held--; b.held == 0 {
+			idle, lock, b.idle, b.lock = b.idle, b.lock, nil, nil
+		}
 	}
+	left := p.retired && p.using == 0
 	b.mu.Unlock()
-	if !gone {
-		return
-	}
 	if idle != nil {
 		idle()
 	}
 	if lock != nil {
 		_ = lock.Close()
 	}
-	b.tell()
+	if left {
+		b.tell()
+	}
 }
 
 func (b *mailbox) tell() {
@@ -188,6 +194,7 @@ func (b *mailbox) move(p *place) {
 	b.mu.Lock()
 	if b.place != nil {
 		b.place.retired = true
+		b.held += b.place.using
 	}
 	b.place = p
 	b.mu.Unlock()
@@ -239,29 +246,25 @@ func (v *Vault) awaitMedia() {
 	if v.media == nil {
 		return
 	}
-	for _, r := range v.ending {
-		idle := make(chan struct{})
-		if v.media.box.left(r.media) || v.media.box.whenIdle(r.media, func() { close(idle) }) {
-			continue
-		}
+	idle := make(chan struct{})
+	if v.media.box.whenIdle(func() { close(idle) }) {
 		select {
 		case <-idle:
 		case <-time.After(mediaAnswer):
-			return
 		}
 	}
 	v.endRecords()
 }
 
-// whenIdle has do called when a place is left, where it is not: then left is true.
-func (b *mailbox) whenIdle(p *place, do func()) (left bool) {
+// whenIdle has do called when all retired places are left, where they are not: then busy is true.
+func (b *mailbox) whenIdle(do func()) (busy bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p.using == 0 {
-		return true
+	if b.held == 0 {
+		return false
 	}
 	b.idle = do
-	return false
+	return true
 }
 
 // closeMedia gives the lock of the vault up, where Media does not answer when it does: until then
@@ -272,12 +275,10 @@ func (v *Vault) closeMedia(lock io.Closer) error {
 	}
 	b := &v.media.box
 	b.mu.Lock()
-	for _, r := range v.ending {
-		if r.media != nil && r.media.using > 0 {
-			b.lock = lock
-		}
+	held := b.held > 0
+	if held {
+		b.lock = lock
 	}
-	held := b.lock != nil
 	b.mu.Unlock()
 	if held {
 		return nil

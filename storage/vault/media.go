@@ -67,6 +67,7 @@ type mediaKey struct {
 
 // lostPiece is what a medium that failed has cost of a file.
 type lostPiece struct {
+	place *place
 	id    int
 	piece segment.Range
 }
@@ -85,9 +86,13 @@ type mediaFile struct {
 	clean   int64         // bytes of the file that a sync has covered
 	plain   int64         // bytes of plaintext
 	span    span
-	pending segment.Range // pieces of the file that no sync has covered
-	told    segment.Range // what was lost before, as a block says that no sync has covered
-	toldAt  int64         // where that block is in the plaintext
+	pending []pendingPiece // that no sync has covered as a whole
+}
+
+// pendingPiece is a piece of a file that is lost where the medium fails now.
+type pendingPiece struct {
+	end   int64 // of its block in the plaintext
+	piece segment.Range
 }
 
 // NewMedia returns what writes streams V and P. fs is a handle of its own on the tree of the
@@ -230,7 +235,11 @@ func (m *Media) reserve(p *place, letter byte, n int) error {
 	if err != nil {
 		return fmt.Errorf("media: free space: %w", err)
 	}
-	if free-int64(n+n/4096+sealOverhead) >= m.v.cfg.yieldBelow(letter) {
+	need := m.v.cfg.yieldBelow(letter) + int64(n+n/4096+sealOverhead)
+	if p.refused[letter] {
+		need += mediaDirty // not with each file that telemetry closes
+	}
+	if free >= need {
 		p.refused[letter] = false
 		return nil
 	}
@@ -290,6 +299,7 @@ func (m *Media) begin(p *place, key mediaKey, id int) (*mediaFile, error) {
 	number := p.segments[key.letter] + 1
 	dir := m.v.path(p.rec.id.String())
 	name := dir + "/" + SegmentFile{key.letter, number, suffixOpen}.String()
+	before := m.v.folders.Load()
 	file, err := m.fs.Create(name)
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
@@ -297,7 +307,7 @@ func (m *Media) begin(p *place, key mediaKey, id int) (*mediaFile, error) {
 	hashed := newHashedFile(file)
 	sealer, err := seal.New(hashed, p.to[key.letter])
 	if err == nil {
-		if err = m.fs.SyncDir(dir); err != nil {
+		if err = m.v.syncFolder(m.fs, dir, before); err != nil {
 			sealer.Abandon()
 		}
 	}
@@ -330,10 +340,8 @@ func (m *Media) write(f *mediaFile, b *segment.Block) (err error) {
 	}
 	meta := *b.Meta.File
 	c.Meta.File = &meta
-	if l, ok := m.lost[f.key]; ok && l.id == meta.ID {
-		meta.Lost, meta.Why = append(slices.Clone(meta.Lost), l.piece), cmp.Or(meta.Why, "the medium failed")
-		f.told, f.toldAt = l.piece, f.plain
-	}
+	told := len(f.pending)
+	m.tell(f, &meta)
 	if m.buf, err = m.enc.Append(m.buf[:0], &c); err != nil && f.span.blocks == 0 {
 		return m.fail(f, err) // there is nothing but its header
 	} else if err != nil {
@@ -352,18 +360,29 @@ func (m *Media) write(f *mediaFile, b *segment.Block) (err error) {
 	f.fresh += len(m.buf)
 	f.plain += int64(len(m.buf))
 	f.span.add(spanOf(&c))
-	f.took(meta.Offset, int64(len(b.Data)))
+	for i := range f.pending[told:] {
+		f.pending[told+i].end = f.plain
+	}
+	f.pending = append(f.pending, pendingPiece{f.plain, segment.Range{From: meta.Offset, To: meta.Offset + int64(len(b.Data))}})
 	delete(m.lost, f.key)
 	return nil
 }
 
-// took notes a piece of the file that no sync has covered.
-func (f *mediaFile) took(offset, n int64) {
-	r := &f.pending
-	if r.From == r.To {
-		*r = segment.Range{From: offset, To: offset}
+// tell says in a block what the medium has cost of the file before it.
+func (m *Media) tell(f *mediaFile, meta *segment.File) {
+	l, ok := m.lost[f.key]
+	switch {
+	case !ok:
+		return
+	case l.place == f.place && l.id == meta.ID:
+		meta.Lost = append(slices.Clone(meta.Lost), l.piece)
+		f.pending = append(f.pending, pendingPiece{f.plain, l.piece}) // to be said again, if this is lost
+	case meta.Continues == l.place.rec.id.String():
+		meta.LostBytes += l.piece.To - l.piece.From // offsets count anew
+	default:
+		return
 	}
-	r.From, r.To = min(r.From, offset), max(r.To, offset+n)
+	meta.Why = cmp.Or(meta.Why, "the medium failed")
 }
 
 // drain syncs what waits in the kernel where it is too much: the most first.
@@ -393,7 +412,7 @@ func (m *Media) flush(f *mediaFile) error {
 		return err
 	}
 	if f.waits, f.since = !slow, m.v.cfg.Now(); slow {
-		f.pending, f.told = segment.Range{}, segment.Range{}
+		f.pending = f.pending[:0]
 	}
 	return nil
 }
@@ -408,11 +427,8 @@ func (m *Media) sync(f *mediaFile) error {
 	}
 	m.dirty -= f.file.bytes - f.clean
 	f.clean = f.file.bytes
-	// What lies in the last chunk, and is not in the file yet, is not more than that.
-	f.pending.From = max(f.pending.From, f.pending.To-seal.ChunkSize)
-	if f.plain-f.toldAt > 2*seal.ChunkSize {
-		f.told = segment.Range{}
-	}
+	// What is not in the file yet is not more than a chunk.
+	f.pending = slices.DeleteFunc(f.pending, func(p pendingPiece) bool { return p.end <= f.plain-seal.ChunkSize })
 	var d durable
 	f.file.note(&d)
 	m.box.durable(f.mediaSegment, d)
@@ -436,11 +452,12 @@ func (m *Media) seal(f *mediaFile) error {
 
 // fail gives a segment up. What it made durable stays, and leaf X names it.
 func (m *Media) fail(f *mediaFile, cause error) error {
-	if f.told.From < f.told.To {
-		f.took(f.told.From, f.told.To-f.told.From)
-	}
-	if f.pending.From < f.pending.To {
-		m.lost[f.key] = lostPiece{f.id, f.pending}
+	if len(f.pending) > 0 {
+		lost := f.pending[0].piece
+		for _, p := range f.pending {
+			lost.From, lost.To = min(lost.From, p.piece.From), max(lost.To, p.piece.To)
+		}
+		m.lost[f.key] = lostPiece{f.place, f.id, lost}
 	}
 	m.putOff(f.letter, cause)
 	f.sealer.Abandon()

@@ -41,13 +41,13 @@ func TestMediaOnDisk(t *testing.T) {
 				return
 			default:
 			}
-			b := video("cam", 1+videos/100, int64(videos%100)*1000, randomBytes()[:1000])
-			b.Meta.File.End = videos%100 == 99
+			b := video("cam", 1+videos/1000, int64(videos%1000)*1000, randomBytes()[:1000])
+			b.Meta.File.End = videos%1000 == 999
 			if m.Append('V', b) == nil {
 				videos++
 				n[0]++
 			}
-			if n[0]%50 == 0 && m.Append('P', photo(n[0], randomBytes()[:20<<10])) == nil {
+			if n[0]%500 == 0 && m.Append('P', photo(n[0], randomBytes()[:20<<10])) == nil {
 				n[1]++
 			}
 			if at, ok := m.Due(); ok && at <= now() {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"holdfast/crypto/custody"
 	"holdfast/storage/segment"
@@ -116,7 +117,7 @@ func TestMediaIsCut(t *testing.T) {
 				d.CrashAt(at)
 			}
 			run(d)
-			for range 5 {
+			for range 2 {
 				if rep, err := verify(d.Crash(storagetest.Random).Files()); err != nil && rep != nil && len(rep.Records) > 0 {
 					t.Fatalf("operation %d, fails %v, before the next start: %v %+v", at, fail, err, rep.Records)
 				}
@@ -129,5 +130,49 @@ func TestMediaIsCut(t *testing.T) {
 				t.Errorf("operation %d, fails %v: %v %+v", at, fail, err, rep.Records)
 			}
 		}
+	}
+}
+
+// TestFolderSyncOfAnother: a sync of the folder that fails for Media loses the names that the vault
+// has made in it meanwhile, though the vault's own sync comes to a good end: it makes them anew.
+func TestFolderSyncOfAnother(t *testing.T) {
+	d, now := storagetest.New(1), &clock{now: time.Second}
+	v := mustOpen(t, config(d, now))
+	m := v.NewMedia(d, nil)
+	must(t, v.Begin(vault.Flight, vault.RecordID{}))
+	must(t, v.Append(&segment.Block{Data: entries(0, 10)}))
+	must(t, v.Flush())
+	must(t, m.Append('P', photo(1, randomBytes()[:1000])))
+	linked := func() bool {
+		names := d.OpNames()
+		return strings.HasPrefix(names[len(names)-1], "link ")
+	}
+	for !linked() {
+		if !v.Step() {
+			t.Fatal("the photo is not linked")
+		}
+	}
+	d.FailAt(4, syscall.EIO) // free, create, write, syncdir
+	if err := m.Append('V', video("cam", 1, 0, randomBytes()[:1000])); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	if names := d.OpNames(); !slices.ContainsFunc(names[len(names)-3:], func(n string) bool { return strings.HasPrefix(n, "syncdir") }) {
+		t.Fatalf("%q", names[len(names)-4:])
+	}
+	for range 5 {
+		for v.Step() {
+		}
+		now.now += 10 * time.Second
+	}
+	files := d.Crash(storagetest.Strict).Files()
+	if files[device+"/F00000001/P000001.age"] == nil {
+		t.Error("the closed form is gone after a cut")
+	}
+	if rep, err := verify(files); err != nil {
+		t.Error(rep.State, err)
+	}
+	must(t, v.Close())
+	if rep, err := verify(d.Files()); err != nil || rep.State != custody.VerdictClean {
+		t.Error(rep.State, err)
 	}
 }

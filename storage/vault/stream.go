@@ -76,11 +76,12 @@ func (s *stream) header(number int) *segment.Header {
 
 // open makes the next segment and carries over what the last one could not make durable.
 func (s *stream) open() error {
+	before := s.v.folders.Load()
 	if err := s.create(); err != nil {
 		return err
 	}
 	// Entry and header are durable before the first flush says that its entries are.
-	if err := s.v.cfg.FS.SyncDir(s.v.path(s.id.String())); err != nil {
+	if err := s.v.syncFolder(s.v.cfg.FS, s.v.path(s.id.String()), before); err != nil {
 		name := SegmentFile{s.letter, s.cur.number, suffixOpen}.String()
 		s.cur.sealer.Abandon()
 		s.undoOpen(s.cur.file, name)
@@ -297,12 +298,16 @@ func (s *stream) sync() error {
 	}
 	s.cur.synced, s.cur.waiting = len(s.cur.encoded), span{}
 	s.cur.file.note(&s.cur.durable)
-	spent := s.v.cfg.Now() - begin
+	end := s.v.cfg.Now()
+	spent := end - begin
 	s.v.slow = max(spent, s.v.slow*15/16)
 	took := spent.Microseconds()
 	s.v.sync.Count++
 	s.v.sync.SumUsec += took
 	s.v.sync.MaxUsec = max(s.v.sync.MaxUsec, took)
+	if s.letter == segment.StreamTelemetry {
+		s.v.sync.LastUsec = end.Microseconds()
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@
 //
 // It starts no goroutine. One goroutine owns a Vault and calls Append, Flush and Step; each
 // Step does at most one sync of clean-up, so that a slow medium never delays a flush for long.
+// Another one may own a Media, which writes video and photos beside it.
 package vault
 
 import (
@@ -15,6 +16,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"holdfast/crypto/custody"
@@ -47,6 +49,7 @@ type Vault struct {
 	audit    side // stream X
 	files    side // stream A
 	confirm  confirming
+	folders  atomic.Int64 // syncs of a folder that failed, Media's too
 	media    *Media
 	// mediaOpen are segments of Media that have a leaf O and are being written.
 	mediaOpen []*mediaSegment
@@ -193,6 +196,24 @@ func writeFile(fsys FS, name string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// errFolder: the sync of a folder came to a good end, and one before it had not, which may have lost
+// what this one should have made durable.
+var errFolder = errors.New("a sync of the folder failed meanwhile")
+
+// syncFolder makes names in a folder durable that were made since v.folders was before. A sync that
+// fails may lose what others have changed: for them, and for nobody after them, it is as if theirs
+// had failed. It may be called on any goroutine.
+func (v *Vault) syncFolder(fsys FS, dir string, before int64) error {
+	if err := fsys.SyncDir(dir); err != nil {
+		v.folders.Add(1)
+		return err
+	}
+	if v.folders.Load() != before {
+		return errFolder
+	}
+	return nil
+}
+
 // Record returns the record that is being written; the zero value where there is none.
 func (v *Vault) Record() RecordID {
 	if v.rec == nil {
@@ -329,41 +350,6 @@ func (v *Vault) Step() (more bool) {
 	}
 	v.stepClose(i)
 	return v.runnable() >= 0 || v.log.wanted
-}
-
-// stepClose does the next step of a clean close.
-func (v *Vault) stepClose(i int) {
-	j := v.closing[i]
-	done := j.step(v)
-	if j.state == closeSigned || done {
-		v.endRecords()
-	}
-	if !done {
-		return
-	}
-	v.closing = slices.Delete(v.closing, i, i+1)
-	if v.cfg.Wipe != nil {
-		v.cfg.Wipe()
-	}
-}
-
-// runnable returns the first clean close that waits neither for its next try nor for the public
-// log, telemetry's before others: its memory waits for it. -1: none.
-func (v *Vault) runnable() int {
-	now := v.cfg.Now()
-	first := -1
-	for i, j := range v.closing {
-		if j.retryAt > now || j.state == closeSigned && v.log.signed < j.leaves {
-			continue
-		}
-		if j.stream == segment.StreamTelemetry {
-			return i
-		}
-		if first < 0 {
-			first = i
-		}
-	}
-	return first
 }
 
 // finish does all the clean-up that waits, each close, and the public log, with one last try.

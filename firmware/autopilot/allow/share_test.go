@@ -1,6 +1,7 @@
 package allow_test
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/bluenviron/gomavlib/v3/pkg/dialects/common"
@@ -67,4 +68,25 @@ func TestShare(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
+}
+
+// TestConcurrent: shares ask while Holdfast asks, for the race detector.
+func TestConcurrent(t *testing.T) {
+	l := list(everything)
+	own, share := encode(t, pilot, 191, heartbeat(18, 1)), encode(t, 245, 190, heartbeat(6, 0))
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 200 {
+				if err := l.CheckShare(share); err != nil {
+					t.Error(err)
+				}
+				if err := l.Check(own, true); err != nil {
+					t.Error(err)
+				}
+				l.SetSystem(pilot)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -44,14 +44,15 @@ type Out interface {
 
 // Store takes pieces of files into stream A of the record.
 type Store interface {
-	// Put copies data. number counts the blocks of the stream; false: there is no room now.
+	// Put copies data, at most 32 KiB. number counts the blocks of this start from 0; false: there
+	// is no room now.
 	Put(f segment.File, data []byte) (number uint64, ok bool)
 	// Confirm asks that all that was put so far is sealed in closed segments, read back from the
 	// medium and compared.
 	Confirm()
-	// Confirmed is the highest block number for which this was done. An error says why it is not
-	// going to be done for what Confirm asked.
-	Confirmed() (through uint64, err error)
+	// Confirmed is the number below which this was done for all blocks. An error says that what
+	// Confirm asked is not going to be done, and why.
+	Confirmed() (below uint64, err error)
 }
 
 // Config is what [New] needs. Out, Store and Now must be set.
@@ -78,11 +79,13 @@ type Config struct {
 
 // Times and sizes, chosen for links from 57,600 baud to USB.
 const (
-	settle     = 5 * time.Second        // after disarming, before anything is asked: the log is still written
-	silence    = 5 * time.Second        // without a heartbeat nothing is asked
-	storeRetry = 20 * time.Millisecond  // until the Store is asked again that had no room
-	outRetry   = 20 * time.Millisecond  // until Out is asked again
-	minTimeout = 200 * time.Millisecond // of a request, before it is sent again
+	settle     = 5 * time.Second         // after disarming, before anything is asked: the log is still written
+	settleAP   = 18 * time.Second        // of ArduPilot, which logs for 15 s more, and no more while its logs are read
+	rebootOnce = 5 * time.Second         // in which a restart may be told twice
+	silence    = 2500 * time.Millisecond // without a heartbeat nothing is asked: it may have armed
+	storeRetry = 20 * time.Millisecond   // until the Store is asked again that had no room
+	outRetry   = 20 * time.Millisecond   // until Out is asked again
+	minTimeout = 200 * time.Millisecond  // of a request, before it is sent again
 	maxTimeout = 5 * time.Second
 
 	windowSize = 512 << 10 // more than a burst of ArduPilot's FTP: 2000 replies of 239 bytes

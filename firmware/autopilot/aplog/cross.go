@@ -103,7 +103,7 @@ func compare(s *streamed, t *transfer) report {
 	r.types(s.dig.walk.counts(), t.dig.walk.counts())
 	a, b := &s.dig.blocks, &t.dig.blocks
 	full := s.lost == 0 && t.out.whole == 0 && !a.off && s.dig.size == t.dig.size && s.dig.size <= maxBlocks*blockSize
-	r.ranges(a, b, max(s.dig.size, t.dig.size))
+	r.ranges(a, b, s.dig.size, t.dig.size)
 	if full && r.same == len(a.all()) {
 		r.Equal, r.How = true, "bytes"
 		return r
@@ -140,15 +140,18 @@ func (r *report) row(t typeRow) {
 	}
 }
 
-// ranges compares piece by piece.
-func (r *report) ranges(a, b *blocks, size int64) {
+// ranges compares piece by piece, as far as both go.
+func (r *report) ranges(a, b *blocks, stream, pull int64) {
 	if a.off || b.off {
 		return
 	}
 	x, y := a.all(), b.all()
-	differ := 0
+	differ, both := 0, min(stream, pull)
 	for i := range max(len(x), len(y)) {
-		piece := segment.Range{From: int64(i) * blockSize, To: min(int64(i+1)*blockSize, size)}
+		piece := segment.Range{From: int64(i) * blockSize, To: min(int64(i+1)*blockSize, max(stream, pull))}
+		if piece.To > both && stream != pull {
+			break // one ends in it
+		}
 		sa, sb := at(x, i), at(y, i)
 		switch {
 		case sa == sb && sa != 0:
@@ -164,6 +167,18 @@ func (r *report) ranges(a, b *blocks, size int64) {
 	}
 	if differ > r.same {
 		r.Differ, r.OnlyStream, r.OnlyPull = nil, nil, nil
+		return
+	}
+	r.rest(stream, pull)
+}
+
+// rest notes what one has behind the end of the other.
+func (r *report) rest(stream, pull int64) {
+	if stream > pull {
+		r.OnlyStream = extend(r.OnlyStream, segment.Range{From: pull, To: stream})
+	}
+	if pull > stream {
+		r.OnlyPull = extend(r.OnlyPull, segment.Range{From: stream, To: pull})
 	}
 }
 

@@ -11,12 +11,12 @@ import (
 // every log of the list pulled whole; all of it sealed, read back and equal; the list once more,
 // unchanged; then LOG_ERASE; then the list, to see that it happened.
 type eraser struct {
-	list    []entry // the newest list
-	safe    map[key]uint64
-	boot    int
-	through uint64 // all blocks up to this one have to be confirmed
-	state   eraseState
-	until   time.Duration
+	list  []entry        // the newest list
+	safe  map[key]uint64 // the number behind that of the log's last block
+	boot  int
+	below uint64 // all blocks below this number have to be confirmed
+	state eraseState
+	until time.Duration
 }
 
 type eraseState int
@@ -48,7 +48,7 @@ func (e *eraser) whole(t *transfer) {
 		e.safe, e.boot = map[key]uint64{}, t.l.reboots // numbers may mean other logs now
 	}
 	if len(e.safe) < 2*maxEntries {
-		e.safe[key{t.e.id, 0, uint32(t.size)}] = t.out.last
+		e.safe[key{t.e.id, 0, uint32(t.size)}] = t.out.last + 1
 	}
 }
 
@@ -57,13 +57,13 @@ func (e *eraser) unsafe(p *puller, logs []entry) string {
 	if len(logs) == 0 {
 		return "there is none"
 	}
-	e.through = 0
+	e.below = 0
 	for _, x := range logs {
-		last, ok := e.safe[key{x.id, 0, uint32(x.size)}]
+		behind, ok := e.safe[key{x.id, 0, uint32(x.size)}]
 		if !ok || e.boot != p.l.reboots {
 			return fmt.Sprintf("log %d was not pulled whole in this run", x.id)
 		}
-		e.through = max(e.through, last)
+		e.below = max(e.below, behind)
 	}
 	return ""
 }
@@ -110,11 +110,11 @@ func (e *eraser) step(p *puller, now time.Duration) time.Duration {
 }
 
 func (e *eraser) confirm(p *puller, now time.Duration) time.Duration {
-	through, err := p.l.cfg.Store.Confirmed()
+	below, err := p.l.cfg.Store.Confirmed()
 	switch {
 	case err != nil:
 		e.keep(p, "the sealed copy was not verified: "+err.Error())
-	case through >= e.through:
+	case below >= e.below:
 		e.state = eraseRelist
 		p.startList()
 		return now
@@ -130,9 +130,9 @@ func (e *eraser) confirm(p *puller, now time.Duration) time.Duration {
 func (e *eraser) listed(p *puller, logs []entry, ok bool, now time.Duration) bool {
 	switch e.state {
 	case eraseRelist:
-		through, err := p.l.cfg.Store.Confirmed()
+		below, err := p.l.cfg.Store.Confirmed()
 		why := e.unsafe(p, logs)
-		if ok && why == "" && err == nil && through >= e.through {
+		if ok && why == "" && err == nil && below >= e.below {
 			p.phase, e.state = phaseErase, eraseSend
 			return true
 		}

@@ -2,6 +2,8 @@ package aplog_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -35,6 +37,7 @@ func (f *file) fit(n int64) {
 }
 
 func (f *file) lose(r segment.Range) {
+	r.To = min(r.To, 64<<20) // a size that was a lie
 	for int64(len(f.lost)) < r.To {
 		f.lost = append(f.lost, false)
 	}
@@ -59,6 +62,9 @@ type store struct {
 func (s *store) Put(f segment.File, data []byte) (uint64, bool) {
 	if s.full != nil && s.full() {
 		return 0, false
+	}
+	if len(data) > 32<<10 {
+		s.t.Errorf("a piece of %d bytes", len(data))
 	}
 	s.number++
 	x := s.files[f.ID]
@@ -89,7 +95,7 @@ func (s *store) Put(f segment.File, data []byte) (uint64, bool) {
 	x.torn += f.LostBytes
 	x.f, x.ended = f, f.End
 	x.puts++
-	return s.number, true
+	return s.number - 1, true
 }
 
 func (s *store) Confirm() {
@@ -133,6 +139,9 @@ func (f *file) check(t testing.TB, want []byte) (lost int) {
 	if len(f.have) > len(want) || len(f.lost) > len(want) {
 		t.Errorf("%s: %d bytes, %d lost or not; the log has %d", f.f.Name, len(f.have), len(f.lost), len(want))
 	}
+	if sum := sha256.Sum256(want); f.f.Source != "stream" && (f.f.SHA256 == hex.EncodeToString(sum[:])) != (lost == 0) {
+		t.Errorf("%s: %d bytes lost and SHA256 %q", f.f.Name, lost, f.f.SHA256)
+	}
 	return lost
 }
 
@@ -147,7 +156,7 @@ type rig struct {
 	t      testing.TB
 	now    time.Duration
 	logs   *aplog.Logs
-	v      *vehicle
+	v      *fakePilot
 	store  *store
 	rng    *rand.Rand
 	loss   float64
@@ -192,6 +201,7 @@ func (r *rig) Send(comp uint8, m message.Message) bool {
 	if pullRequest(m) {
 		r.requests = append(r.requests, name)
 	}
+	r.ackWatch(comp, m)
 	r.travel(&r.up, comp, m)
 	return true
 }
@@ -199,7 +209,7 @@ func (r *rig) Send(comp uint8, m message.Message) bool {
 // pullRequest reports whether only a disarmed vehicle may get m.
 func pullRequest(m message.Message) bool {
 	switch m.(type) {
-	case *ap.MessageLogRequestList, *ap.MessageLogRequestData, *ap.MessageLogErase, *ap.MessageFileTransferProtocol:
+	case *ap.MessageLogRequestList, *ap.MessageLogRequestData, *ap.MessageLogRequestEnd, *ap.MessageLogErase, *ap.MessageFileTransferProtocol:
 		return true
 	}
 	return false

@@ -2,6 +2,7 @@ package aplog
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,10 +28,12 @@ func (e entry) key() key { return key{e.id, e.utc, uint32(e.size)} }
 // ArduPilot counts its logs from 1, oldest first; PX4 from 0, as they lie in the folder
 // (https://github.com/ArduPilot/ardupilot/blob/master/libraries/AP_Logger/AP_Logger_MAVLinkLogTransfer.cpp,
 // https://github.com/PX4/PX4-Autopilot/blob/main/src/modules/mavlink/mavlink_log_handler.cpp).
+//
+// Each entry says how many logs there are. Entries that disagree about it are kept apart, as lists
+// of their own: a log came or went meanwhile, or one of them is damaged.
 type lister struct {
 	l      *Logs
-	got    map[uint16]entry
-	num    int // logs there are; -1: nobody said yet
+	lists  []*logList
 	first  uint16
 	asked  bool
 	lastAt time.Duration // of the request or the newest entry
@@ -39,15 +42,23 @@ type lister struct {
 	until  time.Duration // whatever comes, it ends then
 }
 
+// logList is a list of num logs, as far as it came.
+type logList struct {
+	num  int
+	got  map[uint16]entry
+	last time.Duration
+}
+
 // listTimeout is long: ArduPilot looks at each file before it answers for it.
 const (
 	listTimeout = time.Second
 	listTries   = 10
 	listLongest = 5 * time.Minute
+	maxLists    = 4
 )
 
 func (l *Logs) newLister() *lister {
-	s := &lister{l: l, got: map[uint16]entry{}, num: -1}
+	s := &lister{l: l}
 	if l.flavour == ArduPilot {
 		s.first = 1
 	}
@@ -59,29 +70,61 @@ func (s *lister) handle(m *ap.MessageLogEntry) {
 		return
 	}
 	s.lastAt = s.l.now
-	if n := int(m.NumLogs); n != s.num {
-		// A log came or went: what was said before is about another list.
-		clear(s.got)
-		s.num, s.fresh = n, true
-	}
-	at := int(m.Id) - int(s.first)
-	if at < 0 || at >= s.num || len(s.got) >= maxEntries {
+	if m.NumLogs == 0 {
+		s.listOf(0) // with no logs there is no entry
 		return
 	}
-	if _, had := s.got[m.Id]; !had {
-		s.got[m.Id], s.fresh = entry{id: m.Id, utc: m.TimeUtc, size: int64(m.Size), listed: true}, true
+	at := int(m.Id) - int(s.first)
+	if at < 0 || at >= int(m.NumLogs) {
+		return
 	}
+	list := s.listOf(int(m.NumLogs))
+	if list == nil || len(list.got) >= maxEntries {
+		return
+	}
+	if _, had := list.got[m.Id]; !had {
+		list.got[m.Id], s.fresh = entry{id: m.Id, utc: m.TimeUtc, size: int64(m.Size), listed: true}, true
+	}
+	list.last = s.l.now
 }
+
+// listOf is the list of num logs; nil: there are too many lists.
+func (s *lister) listOf(num int) *logList {
+	for _, list := range s.lists {
+		if list.num == num {
+			return list
+		}
+	}
+	if len(s.lists) >= maxLists {
+		return nil
+	}
+	list := &logList{num: num, got: map[uint16]entry{}}
+	s.lists = append(s.lists, list)
+	return list
+}
+
+// best is the list that lacks least; nil: nothing came.
+func (s *lister) best() *logList {
+	if len(s.lists) == 0 {
+		return nil
+	}
+	return slices.MinFunc(s.lists, func(a, b *logList) int {
+		return cmp.Or(cmp.Compare(a.lacks(), b.lacks()), cmp.Compare(b.last, a.last))
+	})
+}
+
+func (l *logList) lacks() int { return min(l.num, maxEntries) - len(l.got) }
 
 // missing is the span of ids that have not come. Of more than maxEntries only the newest count.
 func (s *lister) missing() (from, to uint16, none bool) {
-	if s.num < 0 {
+	list := s.best()
+	if list == nil {
 		return 0, 0xffff, false
 	}
 	none = true
-	for i := max(0, s.num-maxEntries); i < s.num; i++ {
+	for i := max(0, list.num-maxEntries); i < list.num; i++ {
 		id := s.first + uint16(i)
-		if _, had := s.got[id]; had {
+		if _, had := list.got[id]; had {
 			continue
 		}
 		if none {
@@ -96,7 +139,7 @@ func (s *lister) missing() (from, to uint16, none bool) {
 func (s *lister) step(now time.Duration) (done, ok bool, next time.Duration) {
 	from, to, none := s.missing()
 	if none || s.tries >= listTries || (s.asked && now > s.until) {
-		return true, s.num >= 0, now
+		return true, len(s.lists) > 0, now
 	}
 	if s.asked && now-s.lastAt < listTimeout {
 		return false, false, s.lastAt + listTimeout
@@ -117,9 +160,9 @@ func (s *lister) step(now time.Duration) (done, ok bool, next time.Duration) {
 
 // entries returns what came, the newest first.
 func (s *lister) entries() []entry {
-	out := make([]entry, 0, len(s.got))
-	for _, e := range s.got {
-		out = append(out, e)
+	var out []entry
+	if list := s.best(); list != nil {
+		out = slices.Collect(maps.Values(list.got))
 	}
 	slices.SortFunc(out, func(a, b entry) int {
 		if s.l.flavour == PX4 && a.utc != b.utc {

@@ -5,8 +5,8 @@
 //
 // It never destroys anything: MAV_CMD_STORAGE_FORMAT is denied, because what is on the board's
 // medium is kept until the operator has a receipt for it. Video that the configuration demands
-// cannot be stopped from the ground. It gives no stream, no address and no file name away:
-// cam_definition_uri and file_url stay empty.
+// cannot be stopped from the ground. It gives no stream, no address, no file name and no position
+// away: what it says passes the allow-list of what is sent.
 //
 // A Component is a state machine: it opens nothing, starts nothing and reads no clock.
 package camera
@@ -21,7 +21,6 @@ import (
 
 	"holdfast/firmware/autopilot/allow"
 	"holdfast/mavlink"
-	"holdfast/storage/segment"
 )
 
 // First is the component of the first camera, MAV_COMP_ID_CAMERA; the others follow.
@@ -78,8 +77,6 @@ const (
 	maxPhotos = 4096
 	// maxWaiting bounds what waits to be sent.
 	maxWaiting = 64
-	// patience is how long something waits until the link takes it.
-	patience = 2 * time.Second
 	// idle is how long Step may not be called at most.
 	idle = time.Second
 )
@@ -89,7 +86,6 @@ type Photo struct {
 	Index   int
 	At      time.Duration // since boot
 	UTCUsec int64         // 0: not known
-	Pose    *segment.Pose
 	OK      bool
 }
 
@@ -120,7 +116,6 @@ type Component struct {
 type outgoing struct {
 	comp uint8
 	m    message.Message
-	at   time.Duration // when it was to go out
 }
 
 // New returns a Component for cameras, in the order of the configuration: at most six. system returns
@@ -146,8 +141,7 @@ func (c *Component) Step(now time.Duration) (next time.Duration) {
 		}
 	}
 	for len(c.waiting) > 0 {
-		// What is not taken for long is none that may go out: it must not hold up the others.
-		if w := c.waiting[0]; !c.out.Send(w.comp, w.m) && now-w.at < patience {
+		if !c.out.Send(c.waiting[0].comp, c.waiting[0].m) {
 			return now + idle/10
 		}
 		c.waiting = c.waiting[1:]
@@ -166,7 +160,7 @@ func (c *Component) status(i int) common.MAV_STATE {
 // say queues a message of a camera; what finds no room is asked for again.
 func (c *Component) say(i int, m message.Message) {
 	if len(c.waiting) < maxWaiting {
-		c.waiting = append(c.waiting, outgoing{uint8(First + i), m, c.now})
+		c.waiting = append(c.waiting, outgoing{uint8(First + i), m})
 	}
 }
 
@@ -185,6 +179,9 @@ func (c *Component) Handle(m message.Message, f *mavlink.Frame) {
 	}
 }
 
+// answered are the commands that a camera answers at all.
+var answered, _ = allow.Answers()
+
 // command is one that may be for us.
 type command struct {
 	f            *mavlink.Frame
@@ -192,9 +189,6 @@ type command struct {
 	system, comp uint8 // that it is for; 0: all
 	p            [7]float64
 }
-
-// answered are the commands that the list of what is sent lets a camera answer.
-var answered, _ = allow.Answers()
 
 // command finds the cameras that a command is for. A broadcast is for each that can do it, and
 // those that cannot say nothing.
@@ -209,7 +203,7 @@ func (c *Component) command(m command) {
 		result, known := c.do(i, m)
 		if !known {
 			if m.comp == 0 || !slices.Contains(answered, m.id) {
-				continue
+				continue // nothing is said about what is no camera's business
 			}
 			result = common.MAV_RESULT_UNSUPPORTED
 		}
@@ -235,6 +229,11 @@ func (c *Component) do(i int, m command) (result common.MAV_RESULT, known bool) 
 	case common.MAV_CMD_STORAGE_FORMAT:
 		c.ctl.Event("storage_format_denied", c.units[i].info.Name)
 		return common.MAV_RESULT_DENIED, true
+	case common.MAV_CMD_DO_DIGICAM_CONTROL: // of autopilots that know no camera protocol; parameter 5 is the shutter
+		if m.p[4] != 1 {
+			return common.MAV_RESULT_UNSUPPORTED, true
+		}
+		return c.startPhotos(i, command{p: [7]float64{2: 1}}), true
 	case common.MAV_CMD_SET_CAMERA_MODE, common.MAV_CMD_RESET_CAMERA_SETTINGS:
 		return common.MAV_RESULT_ACCEPTED, true // it takes photos while it films, and has no settings
 	}

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/bluenviron/gomavlib/v3/pkg/dialects/common"
-
-	"holdfast/storage/segment"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -96,7 +94,7 @@ func (c *Component) information(i int) *common.MessageCameraInformation {
 	m := &common.MessageCameraInformation{TimeBootMs: c.bootMs(), FocalLength: nan32(), SensorSizeH: nan32(), SensorSizeV: nan32(),
 		ResolutionH: uint16(u.info.Width), ResolutionV: uint16(u.info.Height)}
 	copy(m.VendorName[:], "Holdfast")
-	copy(m.ModelName[:], "camera "+itoa(i+1))
+	copy(m.ModelName[:], "camera-"+itoa(i+1))
 	if u.info.Video {
 		m.Flags |= common.CAMERA_CAP_FLAGS_CAPTURE_VIDEO
 	}
@@ -132,30 +130,13 @@ func (c *Component) captureStatus(i int) *common.MessageCameraCaptureStatus {
 	return m
 }
 
-// captured says of a photo where it was taken, as far as that is known.
+// captured says of a photo that it was taken. Where that was is sealed with it and not said on the
+// air: position, attitude and address stay empty.
 func (c *Component) captured(p Photo) *common.MessageCameraImageCaptured {
 	m := &common.MessageCameraImageCaptured{TimeBootMs: uint32(p.At / time.Millisecond), TimeUtc: uint64(max(p.UTCUsec, 0)), ImageIndex: int32(p.Index),
-		CaptureResult: common.MAV_BOOL_FALSE, Q: [4]float32{1}}
+		CaptureResult: common.MAV_BOOL_FALSE}
 	if p.OK {
 		m.CaptureResult = common.MAV_BOOL_TRUE
 	}
-	if q := p.Pose; q != nil {
-		m.Lat, m.Lon = int32(math.Round(q.Latitude*1e7)), int32(math.Round(q.Longitude*1e7))
-		m.Alt, m.RelativeAlt = int32(math.Round(q.Altitude*1e3)), int32(math.Round(q.Height*1e3))
-		m.Q = quaternion(q)
-	}
 	return m
-}
-
-// quaternion turns roll, pitch and yaw (of the gimbal where it is known) into w, x, y, z
-// (https://mavlink.io/en/messages/common.html#CAMERA_IMAGE_CAPTURED).
-func quaternion(q *segment.Pose) [4]float32 {
-	roll, pitch, yaw := q.Roll, q.Pitch, q.Yaw
-	if g := q.Gimbal; g != nil {
-		roll, pitch, yaw = g.Roll, g.Pitch, g.Yaw
-	}
-	sr, cr := math.Sincos(roll * math.Pi / 360)
-	sp, cp := math.Sincos(pitch * math.Pi / 360)
-	sy, cy := math.Sincos(yaw * math.Pi / 360)
-	return [4]float32{float32(cr*cp*cy + sr*sp*sy), float32(sr*cp*cy - cr*sp*sy), float32(cr*sp*cy + sr*cp*sy), float32(cr*cp*sy - sr*sp*cy)}
 }

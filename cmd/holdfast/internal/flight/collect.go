@@ -24,6 +24,7 @@ type collector struct {
 	drops     []segment.Drops
 	lines     map[int]segment.LineErrors
 	sync      syncTotal
+	durable   durable
 	gaps      map[source]*GapReport
 	messages  map[uint32]*MessageReport
 	noise     noiseTotal
@@ -123,6 +124,7 @@ func (c *collector) Meta(m *segment.Meta) error {
 		c.lines[l.Link] = l
 	}
 	c.sync.add(m.Sync)
+	c.durable.sync(m.Sync)
 	c.sealedGaps(m)
 	return nil
 }
@@ -200,6 +202,7 @@ func (c *collector) entries(p []byte, offset int64) error {
 		}
 		boot := int64(binary.BigEndian.Uint64(p)) - offset
 		c.count(&f, boot)
+		c.durable.entry(boot)
 		if err := c.out.entry(boot, f.Raw); err != nil {
 			return err
 		}

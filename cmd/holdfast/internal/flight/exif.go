@@ -68,6 +68,9 @@ func encodeExif(old []byte, p *place) (data []byte, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("EXIF: %w", err)
 	}
+	if !sortTIFF(data) {
+		return nil, errors.New("EXIF: more than a copy may have")
+	}
 	return data, nil
 }
 

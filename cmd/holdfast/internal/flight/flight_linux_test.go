@@ -26,7 +26,7 @@ import (
 
 // board writes a vault into a folder, as the recorder would.
 type board struct {
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	operator age.Identity
 	v        *vault.Vault
@@ -35,7 +35,7 @@ type board struct {
 }
 
 // newBoard is a board whose records have the key groups.
-func newBoard(t *testing.T, groups ...keys.Group) *board {
+func newBoard(t testing.TB, groups ...keys.Group) *board {
 	t.Helper()
 	b := &board{t: t, dir: t.TempDir(), clock: time.Hour}
 	secret, public, err := keys.GenerateIdentity(false)

@@ -91,19 +91,37 @@ func (u *ulog) align(r *bufio.Reader) (found bool, err error) {
 	}
 }
 
-// chain tells whether p begins with several data messages of known size.
+// chain tells whether p begins with several messages that can hardly be anything else.
 func (u *ulog) chain(p []byte) bool {
 	for range ulogChain {
-		if len(p) < ulogHead+2 || p[2] != 'D' {
+		if len(p) < ulogHead+4 {
 			return false
 		}
 		n := int(binary.LittleEndian.Uint16(p))
-		if size, ok := u.sizes[binary.LittleEndian.Uint16(p[ulogHead:])]; !ok || size != n || len(p) < ulogHead+n {
+		if len(p)-ulogHead < n || !u.certain(p[2], p[ulogHead:ulogHead+n]) {
 			return false
 		}
 		p = p[ulogHead+n:]
 	}
 	return true
+}
+
+// certain tells data of known size, and text where the format has some.
+func (u *ulog) certain(kind byte, p []byte) bool {
+	switch {
+	case kind == 'D' && len(p) >= 2:
+		size, ok := u.sizes[binary.LittleEndian.Uint16(p)]
+		return ok && size == len(p)
+	case kind == 'F':
+		return bytes.IndexByte(p, ':') > 0 && printable(p)
+	case kind == 'A' && len(p) > 3:
+		return printable(p[3:])
+	}
+	return false
+}
+
+func printable(p []byte) bool {
+	return !bytes.ContainsFunc(p, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // whole returns the length of the message at the start of r; 0 where none is that is known.

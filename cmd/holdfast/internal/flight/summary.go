@@ -45,6 +45,7 @@ type Summary struct {
 	LineErrors        []segment.LineErrors      `json:"line_errors"`
 	RingDrops         DropReport                `json:"ring_drops"`
 	Sync              SyncReport                `json:"sync"`
+	Durable           *DurableReport            `json:"durable,omitempty"`
 	Audit             AuditReport               `json:"audit"`
 	Sent              SentReport                `json:"sent"`
 	Streams           map[string]*StreamReport  `json:"streams"`
@@ -209,6 +210,7 @@ func (c *collector) summary(dev vault.Device, rec vault.Record) *Summary {
 		Clock: weigh(c.pairs), Noise: NoiseReport{c.noise.bytes, c.noise.runs, c.noise.reasons},
 		Sync: SyncReport{Count: c.sync.count, MaxUsec: c.sync.max}, State: rec.State}
 	s.Span = Span{Seconds: float64(c.lastUsec-c.firstUsec) / 1e6, StartBootUsec: c.firstUsec, EndBootUsec: c.lastUsec}
+	s.Durable = c.durable.result()
 	if c.sync.count > 0 {
 		s.Sync.MeanUsec = c.sync.sum / c.sync.count
 	}

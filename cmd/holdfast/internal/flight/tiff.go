@@ -1,6 +1,10 @@
 package flight
 
-import "encoding/binary"
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+)
 
 // Limits of EXIF that is read. A camera's has some hundred tags. Values may overlap, so a few
 // kilobytes can claim any number of bytes; whoever copies them out needs the memory.
@@ -28,19 +32,45 @@ type tiffWalk struct {
 // soundTIFF tells whether p can be read within the limits: every directory and value inside of
 // p, no directory twice.
 func soundTIFF(p []byte) bool {
-	if len(p) < 8 {
-		return false
+	_, ok := walkTIFF(p)
+	return ok
+}
+
+// sortTIFF brings the tags of each directory into the order of their numbers, as TIFF wants them;
+// the library writes them as they were set.
+func sortTIFF(p []byte) bool {
+	w, ok := walkTIFF(p)
+	for at := range w.seen {
+		n := int(w.order.Uint16(p[at:]))
+		tags := make([][12]byte, n)
+		for i := range tags {
+			copy(tags[i][:], p[int(at)+2+i*12:])
+		}
+		slices.SortStableFunc(tags, func(a, b [12]byte) int { return cmp.Compare(w.order.Uint16(a[:]), w.order.Uint16(b[:])) })
+		for i := range tags {
+			copy(p[int(at)+2+i*12:], tags[i][:])
+		}
 	}
-	w := tiffWalk{p: p, seen: map[uint32]bool{}}
+	return ok
+}
+
+func walkTIFF(p []byte) (w tiffWalk, ok bool) {
+	if len(p) < 8 {
+		return w, false
+	}
+	w = tiffWalk{p: p, seen: map[uint32]bool{}}
 	switch string(p[:4]) {
 	case "II*\x00":
 		w.order = binary.LittleEndian
 	case "MM\x00*":
 		w.order = binary.BigEndian
 	default:
-		return false
+		return w, false
 	}
-	return w.directory(w.order.Uint32(p[4:]))
+	if !w.directory(w.order.Uint32(p[4:])) {
+		return tiffWalk{}, false
+	}
+	return w, true
 }
 
 // directory walks the directory at an offset, those that it names, and the next one.

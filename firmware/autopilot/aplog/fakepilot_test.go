@@ -20,8 +20,8 @@ type vlog struct {
 	path string
 }
 
-// vehicle behaves as an autopilot does, as far as its logs go.
-type vehicle struct {
+// fakePilot behaves as an autopilot does, as far as its logs go.
+type fakePilot struct {
 	r       *rig
 	flavour uint8
 	logs    []vlog // the oldest first
@@ -46,11 +46,11 @@ type vehicle struct {
 	spoil  bool               // wrong replies beside the right ones
 }
 
-func newVehicle(r *rig, flavour uint8) *vehicle {
-	return &vehicle{r: r, flavour: flavour, booted: r.now}
+func newVehicle(r *rig, flavour uint8) *fakePilot {
+	return &fakePilot{r: r, flavour: flavour, booted: r.now}
 }
 
-func (v *vehicle) first() int {
+func (v *fakePilot) first() int {
 	if v.flavour == aplog.ArduPilot {
 		return 1
 	}
@@ -58,7 +58,7 @@ func (v *vehicle) first() int {
 }
 
 // say puts a message behind what waits for the link.
-func (v *vehicle) say(comp uint8, m message.Message) {
+func (v *fakePilot) say(comp uint8, m message.Message) {
 	v.out = append(v.out, packet{comp: comp, m: m})
 }
 
@@ -76,7 +76,7 @@ func size(m message.Message) int {
 	return 30
 }
 
-func (v *vehicle) step() {
+func (v *fakePilot) step() {
 	if v.off {
 		v.out = nil
 		return
@@ -96,7 +96,7 @@ func (v *vehicle) step() {
 	}
 }
 
-func (v *vehicle) heartbeat() {
+func (v *fakePilot) heartbeat() {
 	v.beat = v.r.now + time.Second
 	h := &ap.MessageHeartbeat{Autopilot: ap.MAV_AUTOPILOT(v.flavour)}
 	if v.armed {
@@ -106,10 +106,10 @@ func (v *vehicle) heartbeat() {
 	v.say(1, &ap.MessageSystemTime{TimeBootMs: uint32((v.r.now - v.booted).Milliseconds())})
 }
 
-func (v *vehicle) arm(on bool) { v.armed, v.beat = on, 0 }
+func (v *fakePilot) arm(on bool) { v.armed, v.beat = on, 0 }
 
 // reboot forgets all that is not on the card.
-func (v *vehicle) reboot() {
+func (v *fakePilot) reboot() {
 	v.booted, v.beat = v.r.now, v.r.now+2*time.Second
 	v.sending, v.list, v.out = false, nil, nil
 	if v.ftp != nil {
@@ -121,7 +121,7 @@ func (v *vehicle) reboot() {
 }
 
 // produce makes the next message of what was asked for; false: nothing was.
-func (v *vehicle) produce() bool {
+func (v *fakePilot) produce() bool {
 	ardu := v.flavour == aplog.ArduPilot
 	switch {
 	case len(v.list) > 0 && !(ardu && v.armed):
@@ -138,7 +138,7 @@ func (v *vehicle) produce() bool {
 	return len(v.out) > 0
 }
 
-func (v *vehicle) entry(id int) {
+func (v *fakePilot) entry(id int) {
 	m := &ap.MessageLogEntry{Id: uint16(id), NumLogs: uint16(len(v.logs)), LastLogNum: uint16(len(v.logs))}
 	if i := id - v.first(); i >= 0 && i < len(v.logs) {
 		m.TimeUtc, m.Size = v.logs[i].utc, uint32(len(v.logs[i].data))
@@ -146,7 +146,7 @@ func (v *vehicle) entry(id int) {
 	v.say(1, m)
 }
 
-func (v *vehicle) piece() {
+func (v *fakePilot) piece() {
 	data := v.logs[v.id-v.first()].data
 	m := &ap.MessageLogData{Id: uint16(v.id), Ofs: uint32(v.at)}
 	n := copy(m.Data[:min(90, max(0, v.upTo-v.at))], data[min(v.at, len(data)):])
@@ -166,7 +166,7 @@ func (v *vehicle) piece() {
 }
 
 // spoiled says things that are wrong about a piece.
-func (v *vehicle) spoiled(m ap.MessageLogData) {
+func (v *fakePilot) spoiled(m ap.MessageLogData) {
 	wrong := m
 	for i := range wrong.Data {
 		wrong.Data[i] ^= 0xff
@@ -192,9 +192,9 @@ func (v *vehicle) spoiled(m ap.MessageLogData) {
 	v.say(1, &wrong)
 }
 
-func (v *vehicle) text(s string) { v.say(1, &ap.MessageStatustext{Text: s}) }
+func (v *fakePilot) text(s string) { v.say(1, &ap.MessageStatustext{Text: s}) }
 
-func (v *vehicle) handle(comp uint8, m message.Message) {
+func (v *fakePilot) handle(comp uint8, m message.Message) {
 	if v.off {
 		return
 	}
@@ -222,7 +222,7 @@ func (v *vehicle) handle(comp uint8, m message.Message) {
 	}
 }
 
-func (v *vehicle) requestList(m *ap.MessageLogRequestList) {
+func (v *fakePilot) requestList(m *ap.MessageLogRequestList) {
 	ardu := v.flavour == aplog.ArduPilot
 	if v.noLogs || ardu && (v.armed || v.sending || len(v.list) > 0) {
 		return
@@ -242,7 +242,7 @@ func (v *vehicle) requestList(m *ap.MessageLogRequestList) {
 	}
 }
 
-func (v *vehicle) requestData(m *ap.MessageLogRequestData) {
+func (v *fakePilot) requestData(m *ap.MessageLogRequestData) {
 	i := int(m.Id) - v.first()
 	if v.noLogs || i < 0 || i >= len(v.logs) {
 		return
@@ -260,7 +260,7 @@ func (v *vehicle) requestData(m *ap.MessageLogRequestData) {
 
 // ftpServer is MAVLink FTP as ArduPilot or PX4 has it.
 type ftpServer struct {
-	v       *vehicle
+	v       *fakePilot
 	files   func() []vlog
 	open    *vlog
 	session uint8
@@ -273,9 +273,12 @@ type ftpServer struct {
 	seq     uint16
 	wrong   bool // its checksums are
 	noCRC   bool
+	mute    bool // it answers no request for a checksum
 }
 
-func newFTPServer(v *vehicle, files func() []vlog) *ftpServer { return &ftpServer{v: v, files: files} }
+func newFTPServer(v *fakePilot, files func() []vlog) *ftpServer {
+	return &ftpServer{v: v, files: files}
+}
 
 func (s *ftpServer) reply(req []byte, op uint8, offset uint32, data []byte, complete bool, keep bool) {
 	m := &ap.MessageFileTransferProtocol{TargetSystem: 1, TargetComponent: 191}
@@ -382,6 +385,7 @@ func (s *ftpServer) read(p []byte, off, n int) {
 func (s *ftpServer) crc(p []byte, name string) {
 	f := s.find(name)
 	switch {
+	case s.mute:
 	case s.noCRC:
 		s.nak(p, 7)
 	case f == nil:
@@ -461,5 +465,3 @@ func (s *ftpServer) produce() bool {
 	s.at += len(data)
 	return true
 }
-
-// streamSource is told in stream_test.go.

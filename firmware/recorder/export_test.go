@@ -1,0 +1,18 @@
+package recorder
+
+import (
+	"log/slog"
+	"time"
+)
+
+// MediaClock is the recorder's clock.
+func (r *Recorder) MediaClock() time.Duration { return r.cfg.Now() }
+
+// NewForMedia returns a recorder that can do nothing but RunMedia.
+func NewForMedia() *Recorder {
+	start := time.Now()
+	r := &Recorder{log: slog.New(slog.DiscardHandler)}
+	r.cfg.Now = func() time.Duration { return time.Since(start) }
+	r.ring = newRing(func(*batch) {})
+	return r
+}
