@@ -27,7 +27,11 @@ func TestMain(m *testing.M) {
 		os.Exit(beCamera(os.Args[2], os.Args[3:]))
 	}
 	_ = os.Setenv(cameraEnv, "yes")
-	os.Exit(m.Run())
+	code := m.Run()
+	if programDir != "" {
+		_ = os.RemoveAll(programDir)
+	}
+	os.Exit(code)
 }
 
 // camera is the command of a camera program.
@@ -434,6 +438,7 @@ func TestShoot(t *testing.T) {
 	r.await("more", func() bool { return r.ended(5) != nil })
 	r.tell(&mediapipe.StopShooting{Camera: "down"})
 	stop()
+	r.await("the ends", func() bool { return r.ended(5) != nil })
 	for n := range 6 {
 		f := r.ended(n)
 		sum := sha256.Sum256(f.data)
