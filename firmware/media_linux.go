@@ -36,10 +36,6 @@ func runPath(o Options) string {
 // Media is the media process: it brings what the cameras give to the recorder until ctx ends.
 func Media(ctx context.Context, o Options) error {
 	cfg := o.Config
-	if !cfg.Media() {
-		o.Log.Info("no [[camera]] is configured: nothing to do")
-		return nil
-	}
 	run := runPath(o)
 	if run == "" {
 		return ErrNoRun
@@ -75,6 +71,9 @@ func Media(ctx context.Context, o Options) error {
 
 func mediaConfig(cfg *config.Config, run string, log *slog.Logger) media.Config {
 	p := cfg.Policy
+	if len(cfg.Camera) == 0 {
+		log.Info("no [[camera]] is configured: there is nothing to do")
+	}
 	c := media.Config{Photo: p.Photo, Video: p.Video, Audio: p.Audio, Rate: p.MediaRate, Now: sinceBoot(), Log: log}
 	for _, cam := range cfg.Camera {
 		c.Cameras = append(c.Cameras, media.Camera{Name: cam.Name, Source: cam.Source, Command: cam.Command, Path: cam.Path, Device: cam.Device,

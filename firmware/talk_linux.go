@@ -54,7 +54,7 @@ func newTalk(cfg *config.Config, log *slog.Logger) *talk {
 	})
 	if p.Send && p.AutopilotLog != config.LogOff {
 		t.logs = newLogPart(t)
-		t.part.Plug(t.logs, logIDs...)
+		t.part.Plug(t.logs, aplog.Heard()...)
 	}
 	if len(cfg.Camera) > 0 {
 		t.cams = newCameraPart(t)
@@ -65,14 +65,6 @@ func newTalk(cfg *config.Config, log *slog.Logger) *talk {
 		t.part.Plug(t.battery, batteryIDs...)
 	}
 	return t
-}
-
-// logIDs are the messages that package aplog looks at.
-var logIDs = []uint32{
-	(&ardupilotmega.MessageHeartbeat{}).GetID(), (&ardupilotmega.MessageSystemTime{}).GetID(), (&ardupilotmega.MessageStatustext{}).GetID(),
-	(&ardupilotmega.MessageCommandAck{}).GetID(), (&ardupilotmega.MessageAutopilotVersion{}).GetID(), (&ardupilotmega.MessageFileTransferProtocol{}).GetID(),
-	(&ardupilotmega.MessageLogEntry{}).GetID(), (&ardupilotmega.MessageLogData{}).GetID(), (&ardupilotmega.MessageRemoteLogDataBlock{}).GetID(),
-	(&ardupilotmega.MessageLoggingData{}).GetID(), (&ardupilotmega.MessageLoggingDataAcked{}).GetID(),
 }
 
 // allow judges a frame for the recorder: what the board itself says by its own list, what programs
@@ -197,18 +189,14 @@ func (l *logPart) Step(now time.Duration) time.Duration {
 	return l.Logs.Step(now)
 }
 
-// logStore is stream A as package aplog wants it. Its numbers are one more than the recorder's, so
-// that 0 confirms nothing.
+// logStore is stream A as package aplog wants it.
 type logStore talk
 
 func (s *logStore) Put(f segment.File, data []byte) (number uint64, ok bool) {
-	number, ok = s.r.PutFile(f, data)
-	return number + 1, ok
+	return s.r.PutFile(f, data)
 }
-
-func (s *logStore) Confirm() { s.r.ConfirmFiles() }
-
-func (s *logStore) Confirmed() (through uint64, err error) { return s.r.FilesConfirmed() }
+func (s *logStore) Confirm()                             { s.r.ConfirmFiles() }
+func (s *logStore) Confirmed() (below uint64, err error) { return s.r.FilesConfirmed() }
 
 // cameraPart plugs package camera in.
 type cameraPart struct {

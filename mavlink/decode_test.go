@@ -92,8 +92,9 @@ func TestGapCounter(t *testing.T) {
 		{3, 1, 143, 0, 0},
 		{3, 1, 139, 0, 0},     // late, behind four
 		{3, 1, 139, 144, 251}, // not missing any more
-		{3, 1, 149, 140, 9},
-		{3, 1, 141, 150, 247}, // too far behind
+		{3, 1, 190, 140, 50},
+		{3, 1, 160, 0, 0},     // late, behind thirty
+		{3, 1, 149, 191, 214}, // too far behind
 	} {
 		f := &mavlink.Frame{System: mavlink.SystemID(tc.system), Component: mavlink.ComponentID(tc.component), Seq: tc.seq, At: 9}
 		gap, is := g.Observe(f)
@@ -105,7 +106,7 @@ func TestGapCounter(t *testing.T) {
 			t.Errorf("frame %d: %+v %v, want %+v", i, gap, is, want)
 		}
 	}
-	if g.Total() != 2+50+254+254+1+2+251+9+247 {
+	if g.Total() != 2+50+254+254+1+2+251+50+214 {
 		t.Errorf("total %d", g.Total())
 	}
 	f := &mavlink.Frame{System: 1, Component: 77}

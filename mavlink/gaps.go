@@ -13,20 +13,20 @@ type Gap struct {
 }
 
 // GapCounter watches the sequence numbers of each (system, component). The zero value is
-// ready. It allocates 512 bytes when a system is first seen, at most 256 times, and
+// ready. It allocates 2 KiB when a system is first seen, at most 256 times, and
 // nothing later. Not safe for concurrent use.
 type GapCounter struct {
 	// Per component: 0x100 + the sequence number that comes next, and above that a bit for
 	// each of the lateFrames numbers before the newest one, the nearest lowest: 1 when it did
 	// not come.
-	systems [256]*[256]uint16
+	systems [256]*[256]uint64
 	total   uint64
 }
 
 // lateFrames is how far behind the newest frame one may come that was overtaken. PX4 numbers and
-// sends from two threads of one link, so that frames swap places
+// sends from two threads of one link, so that one overtakes up to 17 others
 // (https://github.com/PX4/PX4-Autopilot/blob/main/src/modules/mavlink/mavlink_main.cpp).
-const lateFrames = 7
+const lateFrames = 40
 
 // Observe takes the next frame in order of arrival, and returns true with the gap if
 // frames are missing before it. The first frame of a sender tells nothing. A number that
@@ -37,7 +37,7 @@ const lateFrames = 7
 func (g *GapCounter) Observe(f *Frame) (Gap, bool) {
 	table := g.systems[f.System]
 	if table == nil {
-		table = new([256]uint16)
+		table = new([256]uint64)
 		g.systems[f.System] = table
 	}
 	state := table[f.Component]
@@ -46,7 +46,7 @@ func (g *GapCounter) Observe(f *Frame) (Gap, bool) {
 	if state != 0 && late(&table[f.Component], expected-1-f.Seq) {
 		return Gap{}, false
 	}
-	table[f.Component] = 0x100 | uint16(f.Seq+1)
+	table[f.Component] = 0x100 | uint64(f.Seq+1)
 	if state == 0 || lost == 255 {
 		return Gap{}, false
 	}
@@ -60,7 +60,7 @@ func (g *GapCounter) Observe(f *Frame) (Gap, bool) {
 
 // late reports whether the number that lies behind before the newest one was missing. It is not
 // any more then.
-func late(state *uint16, behind uint8) bool {
+func late(state *uint64, behind uint8) bool {
 	if behind == 0 || behind > lateFrames || *state>>(8+behind)&1 == 0 {
 		return false
 	}
@@ -69,7 +69,7 @@ func late(state *uint16, behind uint8) bool {
 }
 
 // missed returns which numbers before a new frame did not come, lost of them directly before it.
-func missed(before uint16, lost uint8) uint16 {
+func missed(before uint64, lost uint8) uint64 {
 	if lost > lateFrames {
 		lost = lateFrames // many: what lay before them is out of reach
 	}

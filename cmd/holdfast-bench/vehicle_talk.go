@@ -38,14 +38,26 @@ func (t *talk) fly(ctx context.Context, o vehicle.Options) (err error) {
 	t.options, t.scanner = o, mavlink.NewScanner(t)
 	ear := listen(t.sender.pty, time.Now())
 	err = t.sender.send(ctx, func() (piece, error) { return t.next(ear) })
-	if err == nil {
-		err = t.sender.pty.Drain(ctx)
-	}
+	err = errors.Join(err, t.drain(ctx))
 	ear.close()
 	t.take(ear)
 	t.scanner.End(ear.at)
 	t.summarize()
 	return errors.Join(err, t.err)
+}
+
+// lastWords is how long a vehicle that is interrupted waits until what it said was read.
+const lastWords = time.Second
+
+// drain waits until all was read: what the summary counts has arrived, also after an interrupt.
+func (t *talk) drain(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return t.sender.pty.Drain(ctx)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	_ = t.sender.pty.Drain(ctx) // nobody may be there; the interrupt is what is told
+	return nil
 }
 
 // next is the source of the flight: the next frame that the line does not lose.

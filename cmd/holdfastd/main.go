@@ -136,7 +136,7 @@ func mediaCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "media", Short: "Bring photos and video of the cameras to the recorder", Args: cobra.NoArgs,
 		Long: `media runs the cameras of the configuration: programs whose standard output is video, folders
 in memory into which files are put, V4L2 cameras. What they give goes to the recorder, which
-seals it; media itself writes no file. Without [[camera]] it has nothing to do and ends.`}
+seals it; media itself writes no file. Without [[camera]] it does nothing, until it is ended.`}
 	path, run := configFlag(cmd), runFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*path)

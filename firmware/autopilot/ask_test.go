@@ -87,6 +87,9 @@ func TestArmedInTheMiddle(t *testing.T) {
 	if n := asked(r) - before; n != 0 {
 		t.Errorf("%d requests after arming", n)
 	}
+	if n := len(r.filesOf("autopilot")); n != 2 {
+		t.Errorf("%d identities: one when it was found, one in the flight's record", n)
+	}
 	files := r.filesOf("params")
 	if len(files) == 0 || !strings.Contains(files[0].text, "# Complete: no, ") {
 		t.Errorf("what was known at arming is not in the record: %d files", len(files))
@@ -119,7 +122,7 @@ func TestRebootInTheAir(t *testing.T) {
 		if got := r.has("message_rates"); len(got) != 2 || len(pilot.intervals) != len(autopilot.Profiles["survey"]) {
 			t.Errorf("%s: rates after landing: %q", name, got)
 		}
-		if n := len(r.filesOf("autopilot")); n != 2 {
+		if n := len(r.filesOf("autopilot")); n != 3 { // found, armed, learnt again
 			t.Errorf("%s: %d identities", name, n)
 		}
 	}

@@ -19,13 +19,15 @@ const (
 	identityMost = 8 // requests
 )
 
-// identity asks who the autopilot is, once after each start, and writes it into the record.
+// identity asks who the autopilot is, once after each start, and writes it into the record, then
+// and at each arming.
 type identity struct {
 	p     *Part
 	known bool
 	tries int
 	next  time.Duration
 	file  pending
+	whole []byte // the newest file; nil: it is not known who it is
 }
 
 // Identity is the content of the file of kind "autopilot". Empty values were not told.
@@ -46,8 +48,16 @@ type Identity struct {
 	Capabilities  uint64 `json:"capabilities"`
 }
 
-func (i *identity) armed(bool) {}
-func (i *identity) rebooted()  { i.known, i.tries, i.next = false, 0, 0 }
+// armed writes what is known: the flight is a record of its own.
+func (i *identity) armed(on bool) {
+	if on && i.whole != nil {
+		i.write()
+	}
+}
+
+func (i *identity) rebooted() { i.known, i.tries, i.next, i.whole = false, 0, 0, nil }
+
+func (i *identity) write() { i.file.put(i.p, segment.KindAutopilot, "json", "autopilot.json", i.whole) }
 
 func (i *identity) step(now time.Duration) time.Duration {
 	due := i.file.step(i.p, now)
@@ -74,7 +84,8 @@ func (i *identity) handle(m message.Message, _ *entry) {
 	if err != nil {
 		return // numbers and short texts always encode
 	}
-	i.file.put(i.p, segment.KindAutopilot, "json", "autopilot.json", append(data, '\n'))
+	i.whole = append(data, '\n')
+	i.write()
 }
 
 func (i *identity) describe(v *common.MessageAutopilotVersion) Identity {

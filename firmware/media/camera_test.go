@@ -54,6 +54,11 @@ func beCamera(as string, words []string) int {
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
+	case "process":
+		return wholeProcess(words)
+	case "scribble":
+		scribble(out, words)
+		time.Sleep(300 * time.Millisecond) // so that a watch can ask who it was
 	case "environment":
 		fmt.Fprintln(out, strings.Join(os.Environ(), "\n"))
 	case "marker":

@@ -38,7 +38,8 @@ func TestV4L2(t *testing.T) {
 	cam.Give(frame)
 	r.await("a new file", func() bool { return len(r.order) == 3 && len(r.files[r.order[2]].data) == len(frame) })
 	stop()
-	if f := r.ended(2); f == nil || f.end.Why != "" || cam.On() || !cam.Closed {
+	r.await("its end", func() bool { return r.ended(2) != nil })
+	if f := r.ended(2); f.end.Why != "" || cam.On() || !cam.Closed {
 		t.Errorf("%+v", f)
 	}
 }

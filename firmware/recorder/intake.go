@@ -20,8 +20,12 @@ const (
 	// much in 11 ms, and the kernel holds four times that.
 	trickle       = 1 << 10
 	trickleWindow = 10 * time.Millisecond
-	// calmAfter is how long little must have come before something is sent to a peer that holds back.
-	calmAfter = 200 * time.Millisecond
+	// calmAfter is how long little must have come, once, before something is sent to a peer that
+	// holds back: one that dumps what it has and closes is never calm. dumpLongest is how long that is
+	// believed of one: an autopilot that streams its log is never calm either, and streams only to
+	// those who answer.
+	calmAfter   = 200 * time.Millisecond
+	dumpLongest = 10 * time.Second
 	// silenceRule is when a scanner is told that nothing comes (CONTRACT, Frames).
 	silenceRule = 100 * time.Millisecond
 	// idleWait is how long a read waits where no rule needs it to end sooner.
@@ -55,6 +59,7 @@ type intake struct {
 	// window is when the present one began, inWindow what it has brought.
 	window   time.Duration
 	lively   time.Duration // when a window last brought much
+	joined   time.Duration // when the link was opened
 	inWindow int
 	drop     bool // what the scanner hands over now finds no room
 	skip     bool // it is not wanted: recording has stopped for maintenance
@@ -146,6 +151,7 @@ func (in *intake) connect(src link.Source) {
 	dst, _ := src.(io.Writer)
 	in.r.outlets[in.index].open(dst, src != nil && src.HoldsBack())
 	in.lively = in.r.cfg.Now()
+	in.joined = in.lively
 	in.r.setLinkUp(in.index, src != nil)
 }
 
@@ -183,7 +189,9 @@ func (in *intake) trickles(now time.Duration, n int) bool {
 			in.lively = now
 		}
 		in.window, in.inWindow = now, 0
-		in.r.outlets[in.index].calm.Store(now-in.lively >= calmAfter)
+		if now-in.lively >= calmAfter || now-in.joined >= dumpLongest {
+			in.r.outlets[in.index].calm.Store(true)
+		}
 	}
 	in.inWindow += n
 	return in.calm && n < trickle

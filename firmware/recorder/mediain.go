@@ -113,7 +113,8 @@ type mediaReader struct {
 	process string
 	session uint32
 	synced  bool
-	garbage int64
+	garbage int64         // bytes that were no message, so far
+	garbled time.Duration // when the record was told of some last
 	block   segment.Block
 }
 
@@ -171,6 +172,7 @@ func readMessages(pipe io.Reader, msgs chan<- arrived, done <-chan struct{}) err
 
 // take does what one message says.
 func (m *mediaReader) take(a arrived) {
+	m.tellGarbage(a.garbage)
 	if h, ok := a.msg.(*mediapipe.Hello); ok {
 		m.hello(h, a)
 		return
@@ -193,6 +195,17 @@ func (m *mediaReader) take(a arrived) {
 	case *mediapipe.Event:
 		m.r.media.event(m.r, v)
 	}
+}
+
+// tellGarbage notes bytes that were no message: from a process that ended in the middle of one, or
+// from one that was taken over.
+func (m *mediaReader) tellGarbage(total int64) {
+	now := m.r.cfg.Now()
+	if total == m.garbage || m.garbled > 0 && now-m.garbled < time.Second {
+		return
+	}
+	m.r.event("media_garbage", fmt.Sprintf("%d bytes from the media process were no message", total-m.garbage))
+	m.garbage, m.garbled = total, now
 }
 
 // hello begins a session.

@@ -40,9 +40,9 @@ type outlet struct {
 	dst   io.Writer // of the open link; nil: none
 	// patient: the other end holds back what is not read yet. It may throw that away when it
 	// closes a connection on which it has not read what was sent (RFC 1122, section 4.2.2.13), so
-	// nothing is sent while much of it comes.
+	// nothing is sent while much of it comes from the beginning on.
 	patient bool
-	calm    atomic.Bool // little came in lately
+	calm    atomic.Bool // it is no dump: little came in for a while, or much for long
 }
 
 type outgoing struct {

@@ -185,14 +185,39 @@ func TestSendToOneWhoHoldsBack(t *testing.T) {
 				l.in <- attitude(2, 2)
 				time.Sleep(20 * time.Millisecond)
 			}
-			if !send() {
-				t.Error("not taken although little comes")
+			for range 3 { // it has shown that it is no dump
+				if !send() {
+					t.Error("not taken although little came")
+				}
+				l.in <- dump
+				time.Sleep(20 * time.Millisecond)
 			}
 			time.Sleep(time.Second)
 		})
-		if len(l.sent()) != 1 {
+		if len(l.sent()) != 3 {
 			t.Errorf("%d frames went out", len(l.sent()))
 		}
+	})
+}
+
+// TestSendToAStreamer: an autopilot that streams its log and was streaming when the link was opened
+// is answered after a while.
+func TestSendToAStreamer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		l := &talkingLine{line: newLine(true)}
+		much := bytes.Repeat(attitude(1, 1), 100)
+		b.record(talking(onlyHeartbeats, l), l.line, func(r *recorder.Recorder) {
+			taken := false
+			for range 1100 {
+				l.in <- much
+				taken = taken || r.Send(0, recorder.OriginOwn, heartbeat(1, 1, 191, 8, false))
+				time.Sleep(10 * time.Millisecond)
+			}
+			if !taken {
+				t.Error("nothing was taken in 11 s")
+			}
+		})
 	})
 }
 

@@ -26,10 +26,12 @@ MAGIC = b"age-encryption.org/v1\n"
 CHUNK = 65536
 MAX_KEY_FILE = 65536
 MAX_DEPTH = 4
-META, NOISE, PAD, ZSTD = 0x184D2A50, 0x184D2A51, 0x184D2A5F, 0xFD2FB528
-LIMITS = {META: 1 << 20, NOISE: 8 << 20, PAD: 1 << 18}
+META, NOISE, SENT, PAD = 0x184D2A50, 0x184D2A51, 0x184D2A52, 0x184D2A5F
+ZSTD = 0xFD2FB528
+LIMITS = {META: 1 << 20, NOISE: 8 << 20, SENT: 1 << 20, PAD: 1 << 18}
 MAX_FRAME = 16 << 20
 MAX_LINE = 4096  # of stream X
+MAX_OFFSET = 1 << 40  # in a file: what comes is taken at its place, and holes take no room
 
 
 class NoIdentity(Exception):
@@ -341,6 +343,19 @@ def noise_runs(data):
         at += 22 + size
 
 
+def sent_runs(data):
+    """Yield what was sent, or was to be sent, each with its head."""
+    at = 0
+    while at < len(data):
+        if at + 15 > len(data):
+            raise Damaged("a run of what was sent is cut short")
+        size = struct.unpack_from(">I", data, at + 11)[0]
+        if at + 15 + size > len(data):
+            raise Damaged("a run of what was sent is longer than its frame")
+        yield data[at:at + 15 + size]
+        at += 15 + size
+
+
 def is_attempt(line):
     """Tell a line of stream X: section 3.6."""
     try:
@@ -352,12 +367,50 @@ def is_attempt(line):
             and all(isinstance(value.get(k), str) and value[k] for k in ("layer", "what")))
 
 
+class Pieces:
+    """One file of stream A, V or P. A byte is taken once, from the first whole copy of it."""
+
+    def __init__(self, path):
+        self.path, self.ranges = path, []
+
+    def put(self, offset, data):
+        end, new = offset + len(data), [(offset, offset + len(data))]
+        for low, high in self.ranges:
+            new = [part for a, b in new for part in ((a, min(b, low)), (max(a, high), b))
+                   if part[0] < part[1]]
+        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+        with open(self.path, "r+b" if os.path.exists(self.path) else "w+b") as file:
+            for low, high in new:  # a hole takes no room on the medium
+                file.seek(low)
+                file.write(data[low - offset:high - offset])
+        merged = []
+        for low, high in sorted(self.ranges + ([(offset, end)] if data else [])):
+            if merged and low <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+            else:
+                merged.append((low, high))
+        self.ranges = merged
+
+    def digest(self):
+        """Return the number of bytes that are there, and their hash in the order of offsets."""
+        total, value = 0, hashlib.sha256()
+        for low, high in self.ranges:
+            with open(self.path, "rb") as file:
+                file.seek(low)
+                while low < high and (data := file.read(min(1 << 20, high - low))):
+                    value.update(data)
+                    low, total = low + len(data), total + len(data)
+        return total, value.hexdigest()
+
+
 class Output:
-    """telemetry.tlog, noise.bin and audit.jsonl of one record, each block once."""
+    """telemetry.tlog, noise.bin, sent.bin, audit.jsonl and the files of one record, each block
+    once. files.txt names the files."""
 
     def __init__(self, folder):
         self.folder, self.seen, self.frames, self.lines = folder, set(), 0, 0
-        self.tlog = self.noise = self.audit = None
+        self.tlog = self.noise = self.audit = self.sent = None
+        self.files = {}
 
     def write(self, source, stream):
         """Take what is in one form of a segment; tell whether all of it could be read."""
@@ -368,13 +421,14 @@ class Output:
             elif kind == META and content:
                 meta = parse_meta(content)
                 good = good and meta is not None
-            elif kind in (ZSTD, NOISE) and meta is not None:
-                self.block(stream, kind, meta, content)
+            elif kind in (ZSTD, NOISE, SENT) and meta is not None:
+                good = self.block(stream, kind, meta, content) and good
         return good
 
     def block(self, stream, kind, meta, content):
+        """Take what one frame holds; tell whether it could be taken."""
         if (stream, kind, meta["block"]) in self.seen:
-            return
+            return True
         self.seen.add((stream, kind, meta["block"]))
         self.make()
         if stream == "X":
@@ -382,18 +436,42 @@ class Output:
                 if is_attempt(line):
                     self.audit.write(line)
                     self.lines += 1
-            return
+            return True
+        if stream in "AVP":
+            return kind != ZSTD or self.piece(stream, meta, content)
         if kind == ZSTD:
             for stamp, frame in entries(content):
                 boot = stamp - meta.get("stamp_offset_usec", 0)
                 self.tlog.write(struct.pack(">Q", boot % (1 << 64)) + frame)
                 self.frames += 1
-            return
+            return True
+        runs, file = (noise_runs, self.noise) if kind == NOISE else (sent_runs, self.sent)
         try:
-            for run in noise_runs(content):
-                self.noise.write(run)
+            for run in runs(content):
+                file.write(run)
         except Damaged:
             pass
+        return True
+
+    def piece(self, stream, meta, content):
+        file = meta.get("file")
+        if not isinstance(file, dict):
+            return False
+        number, source, offset = file.get("id"), file.get("source"), file.get("offset", 0)
+        if (type(number) is not int or not 1 <= number < 1 << 53 or not isinstance(source, str)
+                or type(offset) is not int or not 0 <= offset < MAX_OFFSET):
+            return False
+        ending = file.get("format")
+        if not isinstance(ending, str) or not re.fullmatch("[a-z0-9]{1,8}", ending):
+            ending = "dat"
+        if not re.fullmatch("[A-Za-z0-9_-]{1,32}", source):
+            source = "x" + source.encode("utf-8", "replace").hex()[:64]
+        key = (stream, source, number)
+        if key not in self.files:
+            name = "%s-%s-%d.%s" % (*key, ending)
+            self.files[key] = Pieces(os.path.join(self.folder, "files", name))
+        self.files[key].put(offset, content)
+        return True
 
     def make(self):
         if self.tlog is None:
@@ -401,11 +479,17 @@ class Output:
             self.tlog = open(os.path.join(self.folder, "telemetry.tlog"), "xb")
             self.noise = open(os.path.join(self.folder, "noise.bin"), "xb")
             self.audit = open(os.path.join(self.folder, "audit.jsonl"), "xb")
+            self.sent = open(os.path.join(self.folder, "sent.bin"), "xb")
 
     def close(self):
-        for file in (self.tlog, self.noise, self.audit):
+        for file in (self.tlog, self.noise, self.audit, self.sent):
             if file:
                 file.close()
+        if self.files:
+            with open(os.path.join(self.folder, "files.txt"), "x", encoding="ascii") as file:
+                for key, f in sorted(self.files.items()):
+                    ranges = ",".join("%d-%d" % r for r in f.ranges)
+                    file.write("%s %s %d %d %s %s\n" % (*key, *f.digest(), ranges))
 
 
 def parse_meta(content):

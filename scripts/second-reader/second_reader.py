@@ -539,7 +539,7 @@ def open_record(device, record, keys, options):
     proven, apart = sealed.Output(folder), sealed.Output(os.path.join(folder, "unverified"))
     for s in segments.values():
         identity = found[group_for(found, s["file"][0])]
-        if s["file"][0] not in "TX" or s["state"] == "missing" or isinstance(identity, Exception):
+        if s["state"] == "missing" or isinstance(identity, Exception):
             continue
         out = apart if s["state"] in ("tampered", "unsigned") else proven
         path = os.path.join(device.path, record, s["file"])

@@ -207,12 +207,15 @@ func TestSysctlFile(t *testing.T) {
 }
 
 func TestUserAndCommands(t *testing.T) {
-	if !strings.Contains(read(t, "holdfast.sysusers"), "\nu "+firmware.RecorderUser+" ") {
-		t.Errorf("no user %s in holdfast.sysusers", firmware.RecorderUser)
+	for _, name := range []string{firmware.RecorderUser, firmware.MediaUser} {
+		if !strings.Contains(read(t, "holdfast.sysusers"), "\nu "+name+" ") {
+			t.Errorf("no user %s in holdfast.sysusers", name)
+		}
 	}
 	for unit, want := range map[string][2]string{
 		"holdfast-guard.service":  {"", "/usr/bin/holdfastd lockdown --config /etc/holdfast/holdfast.toml"},
 		"holdfast-record.service": {firmware.RecorderUser, "/usr/bin/holdfastd record --config /etc/holdfast/holdfast.toml"},
+		"holdfast-media.service":  {firmware.MediaUser, "/usr/bin/holdfastd media --config /etc/holdfast/holdfast.toml"},
 	} {
 		text := read(t, unit)
 		if got := strings.Join(values(text, "User"), " "); got != want[0] {

@@ -94,7 +94,7 @@ func values(text, key string) (list []string) {
 
 func TestUnitsAreTaken(t *testing.T) {
 	systemdAnalyze(t)
-	for _, unit := range []string{"holdfast-guard.service", "holdfast-record.service"} {
+	for _, unit := range []string{"holdfast-guard.service", "holdfast-record.service", "holdfast-media.service"} {
 		out, err := exec.Command("systemd-analyze", "verify", "--man=no", "--root="+board(t), unit).CombinedOutput()
 		if err != nil || strings.Contains(string(out), "holdfast") {
 			t.Errorf("%s: %v\n%s", unit, err, out)
@@ -125,7 +125,7 @@ func TestRated(t *testing.T) {
 	}
 	docs := read(t, "../../docs/units.md")
 	root := board(t)
-	for unit, most := range map[string]float64{"holdfast-guard.service": 4, "holdfast-record.service": 1.5} {
+	for unit, most := range map[string]float64{"holdfast-guard.service": 4, "holdfast-record.service": 1.5, "holdfast-media.service": 2} {
 		out, err := rate(t, root, unit)
 		m := regexp.MustCompile(`Overall exposure level for ` + regexp.QuoteMeta(unit) + `: ([0-9.]+) `).FindSubmatch(out)
 		if err != nil || m == nil {
@@ -152,7 +152,7 @@ func TestPowersAreTaken(t *testing.T) {
 	all := []string{admin, bpf, module, ptrace, sys, raw}
 	for unit, keeps := range map[string][]string{
 		"plain.service": nil, "other.service": nil, "user@1000.service": nil,
-		"holdfast-record.service": nil,
+		"holdfast-record.service": nil, "holdfast-media.service": nil,
 		"holdfast-guard.service":  {admin, bpf, ptrace, sys},
 		"systemd-udevd.service":   {admin, module, sys},
 		"systemd-sysctl.service":  {ptrace, sys},

@@ -46,7 +46,6 @@ type cinema struct {
 	reels map[fileKey]*reel
 	ids   map[string]int
 	fails bool // operations fail: files have holes then
-	shots int
 }
 
 const take = 500 * time.Millisecond
@@ -447,7 +446,7 @@ func (c cutRun) cut(t testing.TB) error {
 
 func TestCinemaCuts(t *testing.T) {
 	_, special := shots(t, 1)
-	n := cuts() * 2 / 3
+	n := cuts() / 2
 	for i := range n {
 		c := cutRun{seed: 1, at: special[i*89%len(special)] + i%2, mode: []storagetest.CrashMode{storagetest.Random, storagetest.Strict}[i/2%2], kill: i%3 == 2}
 		if err := c.cut(t); err != nil {
@@ -461,7 +460,7 @@ func TestCinemaCuts(t *testing.T) {
 func TestCinemaFails(t *testing.T) {
 	ops, special := shots(t, 1)
 	_ = ops
-	for i := range cuts() / 3 {
+	for i := range cuts() / 5 {
 		at := special[i*97%len(special)]
 		if at < 45 {
 			continue

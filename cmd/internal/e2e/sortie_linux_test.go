@@ -32,7 +32,8 @@ type sortie struct {
 	said, heard     tlogFile // by the vehicle, as it reached the line; and to it
 	records         []*opened
 	unsteady        bool // the recorder was stopped in between: not all that was said is in the record
-	loss            bool // what reached the line is not all that the record says was sent
+	noTelemetry     bool // the policy leaves it out
+	endless         bool // the vehicle ends when finish tells it to
 }
 
 // sortieSum is what the vehicle tells at its end.
@@ -58,6 +59,9 @@ type sortieSum struct {
 	} `json:"vehicle"`
 }
 
+// endless is --after of a vehicle that stays until finish.
+const endless = "1h"
+
 // tlogFile is a .tlog taken apart.
 type tlogFile struct {
 	stamps []uint64
@@ -68,7 +72,7 @@ type tlogFile struct {
 // what is sent; the lines themselves went to newBoard.
 func (b *board) takeOff(policy allow.Options, args ...string) *sortie {
 	b.t.Helper()
-	s := &sortie{board: b, policy: policy}
+	s := &sortie{board: b, policy: policy, endless: slices.Contains(args, endless)}
 	args = append([]string{"vehicle", "--pty", b.path("fc"), "--json", "--tlog", b.path("said.tlog"),
 		"--sent-to-vehicle", b.path("heard.tlog"), "--keep-logs", b.path("kept")}, args...)
 	s.vehicle = start(b.t, "holdfast-bench", args...)
@@ -119,11 +123,11 @@ func events(records []*opened, kind, words string) (n int) {
 	return n
 }
 
-// finish ends the vehicle if it has not ended itself, then the recorder, and holds everything to
-// what is promised for every flight.
+// finish waits for the end of the vehicle, or brings it about, ends the recorder, and holds
+// everything to what is promised for every flight.
 func (s *sortie) finish() *sortie {
 	s.t.Helper()
-	if s.vehicle.running() {
+	if s.endless {
 		_ = s.vehicle.cmd.Process.Signal(syscall.SIGINT)
 	}
 	if code := s.vehicle.wait(sortiePatience); code != 0 && code != 130 {
@@ -170,7 +174,7 @@ func (s *sortie) checkPromises() {
 	for _, r := range s.records {
 		checkRecordCounts(s.t, r)
 	}
-	if !s.unsteady {
+	if !s.unsteady && !s.noTelemetry {
 		wantFrames(s.t, "telemetry", allFrames(s.records), s.said.frames)
 		wantFrames(s.t, "sent.tlog", s.sentFrames(), s.heard.frames)
 	}

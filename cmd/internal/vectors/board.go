@@ -73,6 +73,11 @@ type board struct {
 	audits     int64 // segments of stream X
 	auditBlock uint64
 	Lines      [][]byte // all of it, in order
+
+	others map[byte]int64 // segments of A, V and P
+	blocks map[byte]uint64
+	Pieces []piece  // of streams A, V and P that are on the medium
+	Sent   [][]byte // what went to the autopilot, as it stands there
 }
 
 func must[T any](v T, err error) T {
@@ -214,6 +219,7 @@ func (b *board) folder(kind byte, recipients string) *keys.FlightKey {
 	b.to, b.pubLine = must(age.ParseHybridRecipient(k.Public)), k.Public
 	b.flightOf[b.rec] = k
 	b.block, b.segments, b.audits, b.auditBlock = 0, 0, 0, 0
+	b.others, b.blocks = map[byte]int64{}, map[byte]uint64{}
 	return k
 }
 
@@ -257,6 +263,11 @@ func (b *board) put(name string, blk segment.Block) {
 	next := &b.block
 	if name[0] == 'X' {
 		next = &b.auditBlock
+	}
+	if letter := name[0]; strings.IndexByte("AVP", letter) >= 0 {
+		n := b.blocks[letter]
+		b.blocks[letter]++
+		next = &n
 	}
 	blk.Meta.Block, blk.Meta.BootUsec = *next, b.t
 	*next++
@@ -377,6 +388,9 @@ func (b *board) end() {
 	}
 	for stream, last := range b.media {
 		n[string(stream)] = last
+	}
+	for letter, count := range b.others {
+		n[string(letter)] = count
 	}
 	b.done(b.rec)
 	b.add(&custody.Ended{Record: b.rec, Segments: n, T: b.t})

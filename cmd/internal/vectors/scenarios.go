@@ -59,6 +59,12 @@ func (s scenario) vector() *Vector {
 	if len(r.Lines) > 0 {
 		v.Audit, v.UnverifiedAudit = framesHash(r.lines), framesHash(r.away)
 	}
+	if len(r.Pieces) > 0 {
+		v.Files = framesHash([][]byte{fileLines(r.Pieces)})
+	}
+	if len(r.Sent) > 0 {
+		v.Sent = framesHash(r.Sent)
+	}
 	for name, data := range r.files {
 		v.Tree[r.id+"/"+name] = data
 		for i := range name {
@@ -72,7 +78,7 @@ func (s scenario) vector() *Vector {
 }
 
 func scenarios() []scenario {
-	return slices.Concat(accepted(), cutOnes(), rejectedLogs(), rejectedFiles(), audits(), groups())
+	return slices.Concat(accepted(), cutOnes(), rejectedLogs(), rejectedFiles(), audits(), groups(), media())
 }
 
 // started is a board that runs, in its first boot.

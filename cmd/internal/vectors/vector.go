@@ -34,7 +34,10 @@ type Vector struct {
 	// Sealed has the letters of the streams that no identity given opens, of all records, in the
 	// order TVPAX. "none": everything opens. Empty: nothing is said.
 	Sealed string
-	Tree   map[string][]byte // files of the vault by their slash-separated path; folders end in /
+	// Files is the SHA-256 of what stands in streams A, V and P of segments in place, and Sent that
+	// of the content of all frames of sent; README.md of the vectors says how.
+	Files, Sent string
+	Tree        map[string][]byte // files of the vault by their slash-separated path; folders end in /
 }
 
 const (
@@ -71,6 +74,8 @@ func (v *Vector) Format() ([]byte, error) {
 	line("audit-sha256", v.Audit)
 	line("unverified-audit-sha256", v.UnverifiedAudit)
 	line("sealed-to-others", v.Sealed)
+	line("files-sha256", v.Files)
+	line("sent-sha256", v.Sent)
 	out.WriteByte('\n')
 	if err := v.pack(&out); err != nil {
 		return nil, err
@@ -126,7 +131,8 @@ func ParseVector(data []byte) (*Vector, error) {
 func (v *Vector) set(key, value string) (err error) {
 	one := map[string]*string{"expect": &v.Expect, "state": &v.State, "rule": &v.Rule, "pinned-key": &v.PinnedKey,
 		"frames-sha256": &v.Frames, "unverified-sha256": &v.Unverified,
-		"audit-sha256": &v.Audit, "unverified-audit-sha256": &v.UnverifiedAudit, "sealed-to-others": &v.Sealed}
+		"audit-sha256": &v.Audit, "unverified-audit-sha256": &v.UnverifiedAudit, "sealed-to-others": &v.Sealed,
+		"files-sha256": &v.Files, "sent-sha256": &v.Sent}
 	switch key {
 	case "comment":
 		v.Comment = append(v.Comment, value)

@@ -16,14 +16,23 @@ import (
 // START from somebody makes it begin a log of its own, block 0 first, unless it streams already.
 // It keeps each block until it is acknowledged, sends it again after 100 ms, and has no more than
 // 255 of them: when all are waiting, what it would log is dropped and counted in its DMS messages.
-// It stops when nothing was acknowledged for 10 s. What it streams is no copy of the file on its
-// card: both have their own headers and drop messages each for itself.
+// It stops when it sent something and nothing was acknowledged for 10 s. What it streams is no copy
+// of the file on its card: both have their own headers and drop messages each for itself.
+//
+// While nobody takes its stream it does not arm ("Logging failed"), so somebody has to from the
+// beginning on. While disarmed it logs no more than the headers, unless LOG_DISARMED is set. They
+// are held in memory and become the beginning of the flight's file when the vehicle arms. It goes
+// on to log for 15 s after disarming (HAL_LOGGER_ARM_PERSIST, AP_Logger.cpp).
 const (
 	remoteBlock   = 200
 	remoteStop    = uint32(ap.MAV_REMOTE_LOG_DATA_BLOCK_STOP)
 	remoteStart   = uint32(ap.MAV_REMOTE_LOG_DATA_BLOCK_START)
 	remoteAhead   = 512 // a block further ahead of the others cannot be: 255 are kept at most
 	remoteSilence = 11 * time.Second
+	remoteTail    = 16 * time.Second // what is logged after disarming
+	remoteHead    = 1 << 20          // bytes held before arming: five times the headers of a copter
+	remoteAgain   = 5 * time.Second  // a block that was acknowledged comes no more, unless the log is another one
+	remoteRefused = 2 * time.Second  // without a block, before it is believed to have stopped
 
 	batchBlocks = 64
 	batchReady  = 16
@@ -48,15 +57,20 @@ const (
 	streamEnding // the tail, behind which it is asked to stop
 )
 
-// blockStream takes ArduPilot's stream.
+// blockStream takes ArduPilot's stream, from the first sight of the autopilot on, and has it begin
+// a new log behind each flight.
 type blockStream struct {
 	l     *Logs
 	state streamState
 	since time.Duration // of the state
+	on    bool          // what comes is to be recorded
 
-	out  *output
-	got  ranges // blocks that the Store has
-	high int64  // behind the highest block that came
+	out  *output       // nil: no flight
+	head []byte        // what came before the flight; the Store does not have all of it yet
+	put  int64         // as much of head the Store has
+	zero time.Duration // block 0 came
+	got  ranges        // blocks that the Store has
+	high int64         // behind the highest block that came
 	win  *window
 	dig  *digest
 
@@ -66,6 +80,7 @@ type blockStream struct {
 	foreign time.Duration // blocks come, but not the first one, since then; 0: no
 	startAt time.Duration
 	starts  int
+	stopped bool // STOP went ahead of START
 	nackAt  time.Duration
 	stops   int // STOP to be sent still
 	stopAt  time.Duration
@@ -87,31 +102,40 @@ func (l *Logs) newStreamer() streamer {
 	return nil
 }
 
-func (s *blockStream) active() bool { return s.state != streamOff }
+func (s *blockStream) active() bool { return s.out != nil || s.on }
 
 func (s *blockStream) enter(state streamState, now time.Duration) { s.state, s.since = state, now }
 
 func (s *blockStream) want(on bool, now time.Duration) {
+	s.on = on
 	switch {
-	case on && s.state == streamOff:
+	case s.state == streamOff:
 		s.force(now)
 	case on && s.state == streamEnding:
 		s.enter(streamRunning, now) // armed again: it never stopped
-	case !on && s.state == streamRunning:
+	case !on && s.state == streamRunning && s.out != nil:
 		s.enter(streamEnding, now)
-	case !on && s.state == streamStarting:
-		s.enter(streamEnding, now-streamTail-streamFill)
+	case !on && s.state == streamStarting && s.out != nil:
+		s.enter(streamEnding, now-remoteTail-streamFill)
 	}
 }
 
 // force makes the autopilot begin a new log, whatever it is at.
 func (s *blockStream) force(now time.Duration) {
 	s.enter(streamStarting, now)
-	s.starts, s.startAt, s.foreign, s.stops = 0, now, 0, 0
+	s.starts, s.startAt, s.foreign, s.stops, s.stopped = 0, now, 0, 0, false
 }
 
 func (s *blockStream) rebooted(now time.Duration) {
 	if s.state == streamRunning || s.state == streamStarting {
+		s.force(now)
+	}
+}
+
+// refused takes word that the autopilot does not arm because nobody takes its stream.
+func (s *blockStream) refused(now time.Duration) {
+	if s.state == streamRunning && s.out == nil && now-max(s.heard, s.since) > remoteRefused {
+		s.l.cfg.Event("log_stream_silent", "why=\"the autopilot misses its reader; asked to begin anew\"")
 		s.force(now)
 	}
 }
@@ -156,33 +180,48 @@ func (s *blockStream) notFirst() {
 	}
 }
 
-// begin opens a file for the log whose first block came.
+// begin takes the log whose first block came.
 func (s *blockStream) begin(why string) bool {
 	if s.out != nil && (!s.flush(s.l.now) || !s.end(why, s.l.now)) {
 		return false
 	}
-	s.open()
-	s.enter(streamRunning, s.l.now)
-	s.l.cfg.Event("log_stream_began", fmt.Sprintf("flavour=ardupilot file=%d", s.out.f.ID))
-	return true
-}
-
-func (s *blockStream) open() {
-	s.out = &output{store: s.l.cfg.Store, f: segment.File{ID: s.l.cfg.NewID(), Kind: segment.KindLog, Source: "stream", Format: "bin", Name: "stream.BIN"}}
 	s.got, s.high, s.batch, s.win, s.dig = ranges{}, 0, s.batch[:0], nil, nil
+	s.head, s.put = nil, 0
 	if s.l.cfg.Mode == Both {
 		s.win, s.dig = newWindow(orderWindow), newDigest(ArduPilot)
 	}
+	s.enter(streamRunning, s.l.now)
+	if s.on {
+		s.open()
+	}
+	return true
+}
+
+// open begins the file of a flight, with what came before it.
+func (s *blockStream) open() {
+	s.out = &output{store: s.l.cfg.Store, f: segment.File{ID: s.l.cfg.NewID(), Kind: segment.KindLog, Source: "stream", Format: "bin", Name: "stream.BIN"}}
+	s.l.cfg.Event("log_stream_began", fmt.Sprintf("flavour=ardupilot file=%d", s.out.f.ID))
 }
 
 // block takes a block of the log. It is acknowledged only once the Store has it.
 func (s *blockStream) block(seq int64, data *[remoteBlock]byte) {
-	if s.out == nil || seq >= s.high+remoteAhead {
+	if seq >= s.high+remoteAhead {
 		return
 	}
-	s.heard = s.l.now
-	if s.got.has(seq, seq+1) {
+	quiet := s.l.now-s.heard > remoteAgain
+	again := seq == 0 && s.got.has(0, 1) && s.l.now-s.zero > remoteAgain
+	if s.heard = s.l.now; seq == 0 {
+		s.zero = s.l.now
+	}
+	switch {
+	case again: // it began anew without our knowing, and which log a block is of nobody could tell
+		s.force(s.l.now)
+		return
+	case s.got.has(seq, seq+1):
 		s.status(uint32(seq), ap.MAV_REMOTE_LOG_DATA_BLOCK_ACK) // the first one was lost
+		return
+	case s.out == nil:
+		s.hold(seq, data)
 		return
 	}
 	had := slices.ContainsFunc(s.batch, func(b remoteData) bool { return b.seq == seq })
@@ -192,8 +231,42 @@ func (s *blockStream) block(seq int64, data *[remoteBlock]byte) {
 	if len(s.batch) == 0 {
 		s.batchAt = s.l.now
 	}
+	if quiet {
+		s.batchAt -= batchWait // it looks each second whether all it sent waits since 10 s before
+	}
 	s.batch = append(s.batch, remoteData{seq, *data})
 	s.high = max(s.high, seq+1)
+}
+
+// hold keeps a block that came before the flight. An autopilot that logs while disarmed is made to
+// begin anew, from time to time.
+func (s *blockStream) hold(seq int64, data *[remoteBlock]byte) {
+	end := int((seq + 1) * remoteBlock)
+	if end > remoteHead {
+		s.force(s.l.now)
+		return
+	}
+	if end > len(s.head) {
+		s.head = append(s.head, make([]byte, end-len(s.head))...)
+	}
+	copy(s.head[end-remoteBlock:], data[:])
+	s.high = max(s.high, seq+1)
+	s.taken(seq, seq+1, data[:])
+}
+
+// putHead hands over what was held. false: the Store had no room for all of it.
+func (s *blockStream) putHead(now time.Duration) bool {
+	for _, r := range s.got.r {
+		for from := max(r.From*remoteBlock, s.put); from < min(r.To*remoteBlock, int64(len(s.head))); from = s.put {
+			to := min(r.To*remoteBlock, from+putSize)
+			if !s.out.put(from, s.head[from:to], now) {
+				return false
+			}
+			s.put = to
+		}
+	}
+	s.head, s.put = nil, 0
+	return true
 }
 
 func (s *blockStream) status(seq uint32, what ap.MAV_REMOTE_LOG_DATA_BLOCK_STATUSES) bool {
@@ -234,13 +307,16 @@ func (s *blockStream) start(now time.Duration) time.Duration {
 	if now < s.startAt || !s.l.alive() {
 		return max(s.startAt, now+startEvery/4)
 	}
-	if s.starts == 0 && !s.status(remoteStop, ap.MAV_REMOTE_LOG_DATA_BLOCK_ACK) {
+	if !s.stopped && !s.status(remoteStop, ap.MAV_REMOTE_LOG_DATA_BLOCK_ACK) {
 		return now + outRetry
 	}
-	s.starts++
+	s.stopped = true
 	s.status(remoteStart, ap.MAV_REMOTE_LOG_DATA_BLOCK_ACK)
 	s.startAt = now + startEvery
-	if s.starts >= startsTold {
+	if s.l.pull.busy {
+		return s.startAt // ArduPilot logs nothing while its logs are read
+	}
+	if s.starts++; s.starts >= startsTold {
 		s.startAt = now + 10*startEvery
 	}
 	if s.starts == startsTold {
@@ -251,9 +327,12 @@ func (s *blockStream) start(now time.Duration) time.Duration {
 
 // watch notices that the stream fell silent: the autopilot has stopped it by then.
 func (s *blockStream) watch(now time.Duration) time.Duration {
+	if s.out == nil {
+		return s.arm(now)
+	}
 	due := max(s.heard, s.since) + remoteSilence
 	if now < due {
-		return due
+		return s.startAgain(now, due)
 	}
 	if s.l.alive() {
 		s.l.cfg.Event("log_stream_silent", "why=\"asked to begin anew\"")
@@ -263,9 +342,36 @@ func (s *blockStream) watch(now time.Duration) time.Duration {
 	return now + time.Second
 }
 
+// startAgain sends START to an autopilot that logs nothing while armed: it has stopped. One that has
+// not does not mind. It returns when that is due, due at the latest.
+func (s *blockStream) startAgain(now, due time.Duration) time.Duration {
+	at := max(s.heard, s.since) + remoteRefused
+	if at = max(at, s.startAt); !s.on || at >= due {
+		return due
+	}
+	if now < at {
+		return at
+	}
+	s.status(remoteStart, ap.MAV_REMOTE_LOG_DATA_BLOCK_ACK)
+	s.startAt = now + startEvery
+	return s.startAt
+}
+
+// arm begins the flight's file, when it is time. START tells an autopilot that has stopped meanwhile;
+// another one does not mind.
+func (s *blockStream) arm(now time.Duration) time.Duration {
+	if !s.on {
+		return never // it has nothing to log
+	}
+	s.open()
+	s.enter(streamRunning, now)
+	s.status(remoteStart, ap.MAV_REMOTE_LOG_DATA_BLOCK_ACK)
+	return now
+}
+
 // ending waits for the tail, and a while for holes, and ends the file.
 func (s *blockStream) ending(now time.Duration) time.Duration {
-	due := s.since + streamTail
+	due := s.since + remoteTail
 	if holes := s.got.reach(0) < s.high; holes {
 		due += streamFill
 	}
@@ -275,16 +381,15 @@ func (s *blockStream) ending(now time.Duration) time.Duration {
 	if s.out != nil && (!s.flush(now) || !s.end("", now)) {
 		return now + storeRetry
 	}
-	s.stops, s.stopAt = 2, now
-	s.enter(streamOff, now)
+	s.force(now) // the next flight has a log of its own
 	return now
 }
 
 func (s *blockStream) flushDue(now time.Duration) time.Duration {
-	if len(s.batch) == 0 {
+	if s.out == nil || len(s.batch) == 0 && s.head == nil {
 		return never
 	}
-	if due := s.batchAt + batchWait; now < due && len(s.batch) < batchReady {
+	if due := s.batchAt + batchWait; now < due && len(s.batch) < batchReady && s.head == nil {
 		return due
 	}
 	if !s.flush(now) {
@@ -296,6 +401,9 @@ func (s *blockStream) flushDue(now time.Duration) time.Duration {
 // flush hands the batch to the Store, blocks that follow each other at once, and acknowledges what
 // the Store took. false: it had no room for the rest.
 func (s *blockStream) flush(now time.Duration) bool {
+	if !s.putHead(now) {
+		return false
+	}
 	slices.SortFunc(s.batch, func(a, b remoteData) int { return cmp.Compare(a.seq, b.seq) })
 	var p []byte
 	for len(s.batch) > 0 {
@@ -352,7 +460,7 @@ func (s *blockStream) order(pos int64) {
 
 // nack asks for blocks that are missing before the highest one.
 func (s *blockStream) nack(now time.Duration) time.Duration {
-	if s.state != streamRunning && s.state != streamEnding || s.out == nil || s.got.reach(0) >= s.high {
+	if s.state != streamRunning && s.state != streamEnding || s.got.reach(0) >= s.high {
 		return never
 	}
 	if now < s.nackAt {

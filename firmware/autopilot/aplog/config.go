@@ -80,6 +80,8 @@ type Config struct {
 // Times and sizes, chosen for links from 57,600 baud to USB.
 const (
 	settle     = 5 * time.Second         // after disarming, before anything is asked: the log is still written
+	settleAP   = 18 * time.Second        // of ArduPilot, which logs for 15 s more, and no more while its logs are read
+	rebootOnce = 5 * time.Second         // in which a restart may be told twice
 	silence    = 2500 * time.Millisecond // without a heartbeat nothing is asked: it may have armed
 	storeRetry = 20 * time.Millisecond   // until the Store is asked again that had no room
 	outRetry   = 20 * time.Millisecond   // until Out is asked again

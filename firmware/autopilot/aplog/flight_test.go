@@ -64,7 +64,7 @@ func TestArming(t *testing.T) {
 				r.run(500*time.Millisecond, func() bool { return r.armed })
 				n := len(r.requests)
 				r.run(30*time.Second, nil)
-				if len(r.requests) != n || r.sent["LogRequestEnd"] == 0 {
+				if len(r.requests) != n {
 					t.Errorf("%d requests while armed; sent %v", len(r.requests)-n, r.sent)
 				}
 				r.v.arm(false)
@@ -198,6 +198,21 @@ func TestWrongChecksum(t *testing.T) {
 	r.pulls(5*time.Minute, 2)
 	got := r.store.of("ftp")
 	if len(got) != 1 || !strings.Contains(got[0].f.Why, "checksum") || len(r.store.of("pull")) != 1 {
+		t.Errorf("events %q", r.events)
+	}
+}
+
+// TestArmingAtChecksum: arming while the autopilot computes a checksum; afterwards it is asked again.
+func TestArmingAtChecksum(t *testing.T) {
+	r := newRig(t, aplog.ArduPilot, 2, nil)
+	r.v.logs = []vlog{{100, content(1, 50_000), logPath(3, 1)}}
+	r.v.serveFTP()
+	r.v.ftp.mute = true
+	r.run(12*time.Second, nil)
+	r.fly(5 * time.Second)
+	r.v.ftp.mute = false
+	r.pulls(time.Minute, 1)
+	if got := r.store.of("ftp"); len(got) != 1 || !strings.Contains(r.events[len(r.events)-1], "checksum=right") || r.store.bytes() != 50_000 {
 		t.Errorf("events %q", r.events)
 	}
 }
@@ -352,7 +367,7 @@ func TestMalformed(t *testing.T) {
 func TestYield(t *testing.T) {
 	r := newRig(t, aplog.ArduPilot, 2, nil)
 	r.v.logs = []vlog{{100, content(1, 2_000_000), ""}}
-	r.run(9*time.Second, nil)
+	r.run(22*time.Second, nil)
 	r.v.text("Arm: Logging: downloading logs")
 	r.run(500*time.Millisecond, nil)
 	n := len(r.requests)

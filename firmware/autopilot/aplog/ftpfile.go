@@ -49,6 +49,14 @@ func (f *ftpFile) reopen() { f.open, f.close, f.opens = false, true, 0 }
 // lost notes that the server forgot the session: it began anew, or took it from us.
 func (f *ftpFile) lost() { f.open, f.close = false, false }
 
+// park forgets what was under way. The session may be there still: it is ended first.
+func (f *ftpFile) park() {
+	f.open, f.close = false, true
+	if f.crc == crcAsked {
+		f.crc = crcUnasked
+	}
+}
+
 // pieces are what can be read of holes by requests that are under way at the same time.
 func (f *ftpFile) pieces(holes []segment.Range) []segment.Range {
 	var out []segment.Range

@@ -213,7 +213,9 @@ func TestFlood(t *testing.T) {
 					r.step()
 				}
 			}
-			if grown := heap() - before; grown > 3<<20 {
+			// Pulling, comparing, and what is held of ArduPilot's stream before a flight: 1 MiB, in
+			// memory that grows by doubling.
+			if grown := heap() - before; grown > 5<<20 {
 				t.Errorf("%d bytes more", grown)
 			}
 			runtime.KeepAlive(r)

@@ -1,7 +1,8 @@
 package aplog_test
 
 import (
-	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -137,6 +138,9 @@ func (f *file) check(t testing.TB, want []byte) (lost int) {
 	if len(f.have) > len(want) || len(f.lost) > len(want) {
 		t.Errorf("%s: %d bytes, %d lost or not; the log has %d", f.f.Name, len(f.have), len(f.lost), len(want))
 	}
+	if sum := sha256.Sum256(want); f.f.Source != "stream" && (f.f.SHA256 == hex.EncodeToString(sum[:])) != (lost == 0) {
+		t.Errorf("%s: %d bytes lost and SHA256 %q", f.f.Name, lost, f.f.SHA256)
+	}
 	return lost
 }
 
@@ -204,7 +208,7 @@ func (r *rig) Send(comp uint8, m message.Message) bool {
 // pullRequest reports whether only a disarmed vehicle may get m.
 func pullRequest(m message.Message) bool {
 	switch m.(type) {
-	case *ap.MessageLogRequestList, *ap.MessageLogRequestData, *ap.MessageLogErase, *ap.MessageFileTransferProtocol:
+	case *ap.MessageLogRequestList, *ap.MessageLogRequestData, *ap.MessageLogRequestEnd, *ap.MessageLogErase, *ap.MessageFileTransferProtocol:
 		return true
 	}
 	return false
@@ -309,5 +313,3 @@ func content(seed uint64, n int) []byte {
 	}
 	return b
 }
-
-func same(a, b []byte) bool { return bytes.Equal(a, b) }

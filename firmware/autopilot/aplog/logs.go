@@ -25,6 +25,7 @@ type Logs struct {
 	everHeard  bool
 	boot       uint32 // its own clock, ms
 	reboots    int
+	rebootAt   time.Duration
 
 	pull   *puller
 	stream streamer // of the flavour; nil: none
@@ -96,6 +97,11 @@ func (l *Logs) Known(id uint16, timeUTC, size uint32) {
 	l.pull.known.add(key{id, timeUTC, size}, -1)
 }
 
+// Heard are the ids of the messages that [Logs.Handle] makes use of.
+func Heard() []uint32 {
+	return []uint32{0, 2, 77, 110, 118, 120, 148, 184, 253, 266, 267}
+}
+
 // Handle takes a message that came from the link, with its frame. Neither is kept.
 func (l *Logs) Handle(m message.Message, f *mavlink.Frame) {
 	if f == nil || l.system == 0 || uint8(f.System) != l.system {
@@ -138,21 +144,35 @@ func (l *Logs) heartbeat(m *ap.MessageHeartbeat) {
 // clock notices that the autopilot began anew: its clock went back by more than reordering does.
 func (l *Logs) clock(bootMs uint32) {
 	if bootMs+5000 < l.boot {
-		l.reboots++
-		l.cfg.Event("log_autopilot_rebooted", fmt.Sprintf("reboots=%d", l.reboots))
-		l.pull.rebooted()
-		l.pull.begin(l.now)
-		if l.stream != nil {
-			l.stream.rebooted(l.now)
-		}
+		l.Rebooted()
 	}
 	l.boot = bootMs
 }
 
-// text looks for ArduPilot refusing to arm because a log is being read
-// (https://github.com/ArduPilot/ardupilot/blob/master/libraries/AP_Arming/AP_Arming.cpp,
+// Rebooted says that the autopilot began anew. Logs notices by itself where the autopilot sends
+// SYSTEM_TIME, which it need not.
+func (l *Logs) Rebooted() {
+	l.tick()
+	if l.reboots > 0 && l.now-l.rebootAt < rebootOnce {
+		return
+	}
+	l.reboots++
+	l.rebootAt = l.now
+	l.cfg.Event("log_autopilot_rebooted", fmt.Sprintf("reboots=%d", l.reboots))
+	l.pull.rebooted()
+	l.pull.begin(l.now)
+	if l.stream != nil {
+		l.stream.rebooted(l.now)
+	}
+}
+
+// text looks for ArduPilot refusing to arm because a log is being read, or because nobody takes its
+// stream (https://github.com/ArduPilot/ardupilot/blob/master/libraries/AP_Arming/AP_Arming.cpp,
 // logging_checks). The pilot is first.
 func (l *Logs) text(s string) {
+	if b, ok := l.stream.(*blockStream); ok && strings.HasSuffix(s, "rm: Logging failed") { // Arm, PreArm
+		b.refused(l.now)
+	}
 	if strings.HasPrefix(s, "Arm: ") && strings.Contains(strings.ToLower(s), "downloading logs") {
 		l.pull.yield(l.now)
 	}

@@ -71,7 +71,12 @@ func (p *puller) begin(now time.Duration) {
 		return
 	}
 	p.park(now)
-	p.phase, p.at, p.rounds, p.tried = phaseRest, now+settle, 0, map[uint16]int{}
+	p.eraser.stop()
+	rest := settle
+	if p.l.flavour == ArduPilot {
+		rest = settleAP
+	}
+	p.phase, p.at, p.rounds, p.tried = phaseRest, now+rest, 0, map[uint16]int{}
 }
 
 // stop ends all requests at once: the vehicle is armed.
@@ -107,10 +112,12 @@ func (p *puller) halt() {
 // endTries bounds LOG_REQUEST_END on a link that takes nothing.
 const endTries = 20
 
-// sendEnd stops what an autopilot sends. It is the one message of a pull that is tried on an armed
-// vehicle, once: whether it goes is Out's decision. Without it ArduPilot stops by itself, and PX4
-// when it has sent what was asked for, chunkSize at most.
+// sendEnd stops what an autopilot sends. An armed one gets nothing of a pull, not even this, and
+// stops by itself: ArduPilot at arming, PX4 where the piece ends that it was asked for.
 func (p *puller) sendEnd() {
+	if p.l.armed {
+		p.ends = 0
+	}
 	if p.ends == 0 {
 		return
 	}
@@ -124,18 +131,17 @@ func (p *puller) sendEnd() {
 
 // park keeps the log that is being pulled for later.
 func (p *puller) park(now time.Duration) {
+	p.client.cancel()
 	t := p.cur
+	p.cur, p.closing = nil, nil
 	if t == nil {
 		return
 	}
-	p.cur = nil
 	t.flush(now)
 	t.asked, t.burst, t.stalls = nil, false, 0
 	if t.ftp != nil {
-		t.ftp.lost()
-		t.ftp.close = true
+		t.ftp.park()
 	}
-	p.client.cancel()
 	for _, old := range p.parked { // only the newest keeps what came out of order
 		old.shrink()
 	}
@@ -392,7 +398,7 @@ func (p *puller) unpark(e entry) *transfer {
 		}
 		p.parked = append(p.parked[:i:i], p.parked[i+1:]...)
 		t.grow()
-		t.e.id, t.e.path = e.id, e.path
+		t.e.id, t.boot = e.id, p.l.reboots
 		if t.ftp != nil {
 			t.ftp.opens, t.ftp.again = 0, 0
 		}
@@ -403,8 +409,8 @@ func (p *puller) unpark(e entry) *transfer {
 }
 
 func (t *transfer) is(e entry) bool {
-	if t.e.utc != 0 && e.utc != 0 && t.e.utc == e.utc {
-		return e.size >= t.size
+	if t.e.utc != 0 && t.e.utc == e.utc {
+		return e.size == t.size || e.size > t.size && t.e.id == e.id
 	}
 	return t.e.id == e.id && e.size >= t.size && t.boot == t.l.reboots
 }

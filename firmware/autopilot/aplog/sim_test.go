@@ -69,8 +69,8 @@ func (s *sim) Send(comp uint8, m message.Message) bool {
 	return true
 }
 
-// fly runs until the vehicle's power is off.
-func (s *sim) fly() {
+// fly runs until nothing is to be done any more behind a time, or the vehicle's power is off.
+func (s *sim) fly(behind time.Duration) {
 	next := time.Duration(0)
 	for {
 		e, ok := s.v.Next()
@@ -84,6 +84,9 @@ func (s *sim) fly() {
 		}
 		if s.now >= next {
 			next = s.logs.Step(s.now)
+		}
+		if s.now > behind && next > s.now+time.Hour {
+			break
 		}
 	}
 	if err := s.v.Err(); err != nil {
@@ -131,7 +134,7 @@ func simulated(t *testing.T, stack vehicle.Stack, ftp bool, loss float64) {
 	s := newSim(t, vehicle.Options{Stack: stack, Seed: 3, Duration: flight, After: 3 * time.Minute, OldLogs: 1, LogSize: 100_000, EmptyLog: true,
 		FTP: ftp, Malformed: true}, vehicle.Loss{Probability: loss, Seed: 7,
 		Cuts: []vehicle.Cut{{From: flight + 10*time.Second, Length: 12 * time.Second}}}, aplog.Both)
-	s.fly()
+	s.fly(flight + 30*time.Second)
 	pulled := 0
 	for _, log := range s.v.Logs() {
 		if len(log.Data) == 0 {

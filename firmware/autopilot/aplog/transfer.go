@@ -1,7 +1,10 @@
 package aplog
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"hash"
 	"path"
 	"time"
 
@@ -22,7 +25,8 @@ type transfer struct {
 	high int64 // all before it was asked for
 	ftp  *ftpFile
 	dig  *digest
-	crc  uint32 // of what the Store has, as FTP computes it; right as long as nothing was lost
+	sha  hash.Hash // likewise
+	crc  uint32    // of what the Store has, as FTP computes it; right as long as nothing was lost
 
 	asked     []segment.Range // the request under way; empty: none
 	askedAt   time.Duration
@@ -48,7 +52,7 @@ type transfer struct {
 const maxGrows = 8
 
 func (l *Logs) newTransfer(e entry, f *ftpFile) *transfer {
-	t := &transfer{l: l, e: e, boot: l.reboots, w: newWindow(windowSize), size: e.size, ftp: f, dig: newDigest(l.flavour)}
+	t := &transfer{l: l, e: e, boot: l.reboots, w: newWindow(windowSize), size: e.size, ftp: f, dig: newDigest(l.flavour), sha: sha256.New()}
 	name := fmt.Sprintf("%08d.%s", e.id, map[uint8]string{ArduPilot: "BIN", PX4: "ulg"}[l.flavour])
 	source := "pull"
 	if f != nil {
@@ -146,6 +150,7 @@ func (t *transfer) deliverOne(now time.Duration) bool {
 	}
 	t.dig.write(p)
 	t.crc = crcFTP(t.crc, p)
+	t.sha.Write(p)
 	t.w.move(t.w.base + int64(len(p)))
 	return true
 }
@@ -353,6 +358,9 @@ func (t *transfer) finish(now time.Duration) (done bool, next time.Duration) {
 		if wait := t.check(now); wait > 0 {
 			return false, wait
 		}
+	}
+	if t.out.whole == 0 {
+		t.out.f.SHA256 = hex.EncodeToString(t.sha.Sum(nil))
 	}
 	if !t.out.end(t.size, t.failed, now) {
 		return false, now + storeRetry

@@ -2,7 +2,6 @@ package aplog
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -68,34 +67,6 @@ type ulogMessage struct {
 	first uint8
 	data  []byte
 	acked bool
-}
-
-// ulogFrames finds where the messages of a ULog end.
-type ulogFrames struct {
-	left int
-	head [2]byte
-	have int
-}
-
-// advance walks over p and returns how many of its bytes end whole messages; -1: none ends in p.
-func (f *ulogFrames) advance(p []byte) int {
-	at, end := 0, -1
-	for at < len(p) {
-		if f.left == 0 {
-			f.head[f.have] = p[at]
-			at++
-			if f.have++; f.have == 2 {
-				f.have, f.left = 0, int(binary.LittleEndian.Uint16(f.head[:]))+1
-			}
-			continue
-		}
-		n := min(f.left, len(p)-at)
-		at += n
-		if f.left -= n; f.left == 0 {
-			end = at
-		}
-	}
-	return end
 }
 
 func (s *ulogStream) active() bool { return s.state != streamOff && !s.refused }
@@ -187,6 +158,7 @@ func (s *ulogStream) message(m ulogMessage) {
 	case d == 0:
 		s.take(m)
 	case m.acked || d < 0 || d > ulogAhead: // nothing before it comes any more
+		s.takeAhead(m.seq)
 		s.skip(m.seq)
 		s.take(m)
 	default:
@@ -300,12 +272,9 @@ func (s *ulogStream) gone(n int) {
 // follows begins with a message: the file stays one that can be read.
 func (s *ulogStream) skip(seq uint16) {
 	s.put(false, s.l.now) // what was before the loss lies before it in the file
-	for i := s.next; i != seq; i++ {
-		if at := slices.IndexFunc(s.ahead, func(a ulogMessage) bool { return a.seq == i }); at >= 0 {
-			s.ahead = slices.Delete(s.ahead, at, at+1)
-		}
-		s.gone(ulogChunk) // most are full
-	}
+	missing := int(seq - s.next)
+	s.ahead = slices.DeleteFunc(s.ahead, func(a ulogMessage) bool { return a.seq-s.next < seq-s.next })
+	s.gone(missing * ulogChunk) // most are full
 	s.gone(len(s.buf) - s.whole)
 	s.buf = s.buf[:s.whole]
 	s.frames = ulogFrames{}
@@ -449,11 +418,29 @@ func (s *ulogStream) late(now time.Duration) time.Duration {
 	if due := s.wait + ulogWait; now < due {
 		return due
 	}
-	first := slices.MinFunc(s.ahead, func(a, b ulogMessage) int { return int(int16(a.seq - b.seq)) })
-	s.ahead = slices.DeleteFunc(s.ahead, func(a ulogMessage) bool { return a.seq == first.seq })
-	s.skip(first.seq)
-	s.take(first)
+	s.takeFirst()
 	return now + outRetry
+}
+
+// takeAhead takes what came early and lies before seq, with gaps between.
+func (s *ulogStream) takeAhead(seq uint16) {
+	for len(s.ahead) > 0 && s.firstAhead()-s.next < seq-s.next {
+		s.takeFirst()
+	}
+}
+
+func (s *ulogStream) firstAhead() uint16 {
+	return slices.MinFunc(s.ahead, func(a, b ulogMessage) int { return int(a.seq-s.next) - int(b.seq-s.next) }).seq
+}
+
+// takeFirst gives up what is missing before the first message that came early, and takes that.
+func (s *ulogStream) takeFirst() {
+	seq := s.firstAhead()
+	i := slices.IndexFunc(s.ahead, func(a ulogMessage) bool { return a.seq == seq })
+	first := s.ahead[i]
+	s.ahead = slices.Delete(s.ahead, i, i+1)
+	s.skip(seq)
+	s.take(first)
 }
 
 func (s *ulogStream) putDue(now time.Duration) time.Duration {
@@ -472,8 +459,7 @@ func (s *ulogStream) putDue(now time.Duration) time.Duration {
 // end ends the file, with what is there of a last message. It may be called again until it is true.
 func (s *ulogStream) end(why string, now time.Duration) bool {
 	for len(s.ahead) > 0 {
-		s.wait = 0
-		s.late(max(now, ulogWait))
+		s.takeFirst()
 	}
 	if !s.put(true, now) {
 		return false

@@ -77,6 +77,8 @@ const (
 	maxPhotos = 4096
 	// maxWaiting bounds what waits to be sent.
 	maxWaiting = 64
+	// patience is how long something waits until the link takes it.
+	patience = 2 * time.Second
 	// idle is how long Step may not be called at most.
 	idle = time.Second
 )
@@ -116,6 +118,7 @@ type Component struct {
 type outgoing struct {
 	comp uint8
 	m    message.Message
+	at   time.Duration // when it was to go out
 }
 
 // New returns a Component for cameras, in the order of the configuration: at most six. system returns
@@ -141,7 +144,8 @@ func (c *Component) Step(now time.Duration) (next time.Duration) {
 		}
 	}
 	for len(c.waiting) > 0 {
-		if !c.out.Send(c.waiting[0].comp, c.waiting[0].m) {
+		// What is not taken for long is none that may go out: it must not hold up the others.
+		if w := c.waiting[0]; !c.out.Send(w.comp, w.m) && now-w.at < patience {
 			return now + idle/10
 		}
 		c.waiting = c.waiting[1:]
@@ -160,7 +164,7 @@ func (c *Component) status(i int) common.MAV_STATE {
 // say queues a message of a camera; what finds no room is asked for again.
 func (c *Component) say(i int, m message.Message) {
 	if len(c.waiting) < maxWaiting {
-		c.waiting = append(c.waiting, outgoing{uint8(First + i), m})
+		c.waiting = append(c.waiting, outgoing{uint8(First + i), m, c.now})
 	}
 }
 
@@ -179,9 +183,6 @@ func (c *Component) Handle(m message.Message, f *mavlink.Frame) {
 	}
 }
 
-// answered are the commands that a camera answers at all.
-var answered, _ = allow.Answers()
-
 // command is one that may be for us.
 type command struct {
 	f            *mavlink.Frame
@@ -189,6 +190,9 @@ type command struct {
 	system, comp uint8 // that it is for; 0: all
 	p            [7]float64
 }
+
+// answered are the commands that the list of what is sent lets a camera answer.
+var answered, _ = allow.Answers()
 
 // command finds the cameras that a command is for. A broadcast is for each that can do it, and
 // those that cannot say nothing.

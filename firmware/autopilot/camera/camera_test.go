@@ -24,7 +24,8 @@ import (
 type bench struct {
 	*camera.Component
 	now    time.Duration
-	full   bool // the link takes nothing
+	full   bool            // the link takes nothing
+	never  message.Message // nor ever a message of this type
 	sent   []message.Message
 	from   []uint8
 	calls  []string
@@ -50,7 +51,7 @@ func newBench(t *testing.T) *bench {
 }
 
 func (b *bench) Send(comp uint8, m message.Message) bool {
-	if b.full {
+	if b.full || b.never != nil && b.never.GetID() == m.GetID() {
 		return false
 	}
 	b.sent, b.from = append(b.sent, m), append(b.from, comp)
@@ -159,6 +160,26 @@ func TestCommands(t *testing.T) {
 		if !slices.Equal(b.calls, c.calls) {
 			t.Errorf("%s: %q, want %q", c.name, b.calls, c.calls)
 		}
+	}
+}
+
+// TestNothingHoldsUpTheOthers: what may not go out is given up, and the rest goes.
+func TestNothingHoldsUpTheOthers(t *testing.T) {
+	b := newBench(t)
+	b.full = true
+	if got := b.command(100, common.MAV_CMD_REQUEST_CAMERA_INFORMATION); len(got) != 0 {
+		t.Fatalf("%d answers on a link that takes nothing", len(got))
+	}
+	b.now += time.Second
+	b.step()
+	b.never = &common.MessageCommandAck{} // what waits first
+	b.full = false
+	if got := b.step(); len(got) != 0 {
+		t.Errorf("%d answers went past one that waits", len(got))
+	}
+	b.now += 2 * time.Second
+	if got := b.step(); len(got) != 1 {
+		t.Errorf("%d answers, want the one behind", len(got))
 	}
 }
 

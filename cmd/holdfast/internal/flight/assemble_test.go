@@ -3,6 +3,7 @@ package flight
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path"
 	"path/filepath"
@@ -193,6 +194,18 @@ func TestNoLinkIsFollowed(t *testing.T) {
 		}
 		_ = s.close()
 	}
+	dir := t.TempDir()
+	inside := filepath.Join(dir, "telemetry.tlog")
+	if err := errors.Join(os.WriteFile(inside, []byte("frames"), 0o600), os.Mkdir(filepath.Join(dir, "autopilot"), 0o700),
+		os.Symlink("../telemetry.tlog", filepath.Join(dir, "autopilot", "params-1.param"))); err != nil {
+		t.Fatal(err)
+	}
+	s := newFiles(dir)
+	err := s.piece('A', &segment.File{ID: 1, Kind: segment.KindParams}, []byte("abc"))
+	if p, _ := os.ReadFile(inside); err == nil || string(p) != "frames" {
+		t.Errorf("written through a link inside: %q %v", p, err)
+	}
+	_ = s.close()
 }
 
 // TestNames: names are made of counters and short lists.

@@ -197,11 +197,28 @@ func tags2(t *testing.T, p []byte) (lat, lon float64, err error) {
 // tiffBomb claims in 60 kB some hundred megabytes of values.
 func tiffBomb() []byte {
 	p := []byte("MM\x00*\x00\x00\x00\x08\x13\x00")
-	for i := range 0x1300 {
-		p = binary.BigEndian.AppendUint16(p, uint16(0x9000+i))
+	for range 0x1300 {
+		p = append(p, 0x92, 0x86)
 		p = append(p, 0, 7, 0, 0, 0xE0, 0, 0, 0, 0, 0)
 	}
 	return append(p, 0, 0, 0, 0)
+}
+
+// TestBombIsNotRead: EXIF that would take memory without end is not handed to the library.
+func TestBombIsNotRead(t *testing.T) {
+	many := []byte("II*\x00\x08\x00\x00\x00\x00\x00")
+	for i := range 20 { // a row of empty directories
+		many = binary.LittleEndian.AppendUint32(many, uint32(14+6*i))
+		many = append(many, 0, 0)
+	}
+	for name, p := range map[string][]byte{"values": tiffBomb(), "directories": append(many, 0, 0, 0, 0)} {
+		if soundTIFF(p) {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if data, err := encodeExif(nil, &testPlace); err != nil || !soundTIFF(data) {
+		t.Errorf("our own is not taken: %v", err)
+	}
 }
 
 // TestHostileJPEG: what is no whole JPEG gives no copy, with a reason, and no panic.
