@@ -88,7 +88,7 @@ func (s *files) report(f *file, t times) (*FileReport, error) {
 	m := &f.meta
 	holes, starts := f.holes()
 	r := &FileReport{Name: f.name, Stream: string(f.letter), ID: f.id, Kind: m.Kind, Source: m.Source, Format: format(m.Format, "dat"),
-		Size: f.extent(), Bytes: total(f.had), Holes: [][2]int64{}, LostBytes: total(holes) + f.dropped, DifferentBytes: f.differs, RefusedBytes: f.refused,
+		Size: f.extent(), Bytes: total(f.had), Holes: [][2]int64{}, LostBytes: total(holes) + f.dropped + f.goneBefore(starts), DifferentBytes: f.differs, RefusedBytes: f.refused,
 		Of: m.Of, Log: m.Log, Called: m.Name, Continues: m.Continues, GoesOn: f.goesOn, StartsAt: starts}
 	r.Complete = f.ended && r.LostBytes == 0 && f.refused == 0
 	for _, h := range holes[:min(len(holes), maxHoles)] {
@@ -124,6 +124,15 @@ func (f *file) holes() (holes []segment.Range, starts int64) {
 		starts = min(f.meta.Offset, f.extent())
 	}
 	return f.had.missing(starts, f.extent()), starts + f.base
+}
+
+// goneBefore counts what this record is told to have lost of a file before the first byte that it has
+// of it.
+func (f *file) goneBefore(starts int64) (n int64) {
+	for _, r := range f.gone {
+		n += max(min(r.To, starts)-r.From, 0)
+	}
+	return n
 }
 
 // sum compares the file with what the board said of it. With a hole there is nothing to compare.
