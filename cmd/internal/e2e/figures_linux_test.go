@@ -72,7 +72,8 @@ func measureStream(t *testing.T, c streamCase) string {
 		config = append(config, camera(t, "cam", "h264", 99, c.rate, total))
 	}
 	b.configure(b.path("fc"), config...)
-	s := b.takeOff(allow.Options{Camera: c.rate > 0}, "--duration", "26s", "--after", "10m", "--old-logs", "1", "--log-size", "3000000", "--seed", "9")
+	after := map[bool]string{true: "16s", false: "2s"}[c.ground] // pulling takes a while
+	s := b.takeOff(allow.Options{Camera: c.rate > 0}, "--duration", "26s", "--after", after, "--old-logs", "1", "--log-size", "3000000", "--seed", "9")
 	if c.share != "" {
 		readShare(t, b.path(c.share))
 	}

@@ -39,7 +39,7 @@ func TestCameras(t *testing.T) {
 		camera(t, "left", "h264", 13, 200_000, gaveH264),
 		camera(t, "right", "mp4", 14, 200_000, gaveMP4),
 		fmt.Sprintf("[[camera]]\nname = \"drop\"\nsource = \"inbox\"\npath = %q", inbox))
-	s := b.takeOff(allow.Options{Camera: true}, "--duration", "24s", "--after", "20m",
+	s := b.takeOff(allow.Options{Camera: true}, "--duration", "24s", "--after", endless,
 		"--gcs", "7s,VIDEO_START_CAPTURE", "--gcs", "11s,IMAGE_START_CAPTURE,100,0,1,2", "--trigger", "15s",
 		"--gcs", "16s,STORAGE_FORMAT,100,1,1", "--gcs", "18s,REQUEST_MESSAGE,100,263,0", "--gcs", "20s,VIDEO_STOP_CAPTURE")
 	put := fillInbox(t, inbox)

@@ -131,7 +131,11 @@ func TestStall(t *testing.T) {
 	go func() { poured <- pour(t.Context(), t, line, sent, lineRate) }()
 	b.watch("video", func(r []*opened) bool { got, _ := footageOf(t, r, "front"); return len(got) > 0 })
 	d.freeze()
+	before, _ := b.health()["frames"].(float64)
 	<-time.After(5 * time.Second)
+	if after, _ := b.health()["frames"].(float64); after < before+500 {
+		t.Errorf("%v frames were read while the disk stood still, of some 8000: something that reads the line waits for the disk", after-before)
+	}
 	d.thaw()
 	if n := <-poured; n != len(sent) {
 		t.Fatalf("%d of %d frames sent", n, len(sent))
