@@ -21,3 +21,9 @@ CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -buildid=" -o "$work/bin/" \
 echo "machine: $(awk -F': *' '/^(model name|Model)/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores, $(uname -sr), $(go env GOVERSION)"
 echo "medium: $(df -PT "$work" | awk 'NR == 2 { print $2 }'); load: $(cut -d' ' -f1-3 /proc/loadavg)"
 "$work/bin/wholebench" -bin "$work/bin" -dir "$work/run" "$@"
+
+# What each stream of a whole flight costs; three to four minutes.
+if [ $# -eq 0 ]; then
+    HOLDFAST_FIGURES="$work/figures" go test -count=1 -run '^TestFigures$' ./cmd/internal/e2e >"$work/log" || { cat "$work/log"; fail "the whole flight was not measured"; }
+    cat "$work/figures"
+fi

@@ -329,8 +329,26 @@ func mediaOf(t testing.TB, records []*opened, source string) (files []*mediaFile
 // footageOf puts together what was opened of a camera's video, and sums up what was lost of it.
 func footageOf(t testing.TB, records []*opened, source string) (got []byte, lost int64) {
 	t.Helper()
+	return footageIf(t, records, source, func(*mediaFile) bool { return true })
+}
+
+// firstRun is footageOf the first run of a camera's program alone: one that has given all is silent, and
+// on a slow machine long enough to be started again.
+func firstRun(t testing.TB, records []*opened, source string) (got []byte, lost int64) {
+	t.Helper()
+	first := 0
+	return footageIf(t, records, source, func(f *mediaFile) bool {
+		if first == 0 {
+			first = f.ID
+		}
+		return f.ID == first
+	})
+}
+
+func footageIf(t testing.TB, records []*opened, source string, wanted func(*mediaFile) bool) (got []byte, lost int64) {
+	t.Helper()
 	for _, f := range mediaOf(t, records, source) {
-		if f.Kind != "video" {
+		if f.Kind != "video" || !wanted(f) {
 			continue
 		}
 		p, at := readFile(t, f.path(f.Name)), int64(0)

@@ -75,7 +75,7 @@ func TestCameras(t *testing.T) {
 // wantFootage wants a camera's whole stream, and nothing lost.
 func wantFootage(t testing.TB, records []*opened, source string, want []byte) {
 	t.Helper()
-	got, lost := footageOf(t, records, source)
+	got, lost := firstRun(t, records, source)
 	if !bytes.Equal(got, want) || lost != 0 {
 		t.Errorf("%s: %d bytes opened, %d lost, the camera gave %d; they differ from byte %d on", source, len(got), lost, len(want), firstDifference(got, want))
 	}
@@ -226,7 +226,7 @@ func TestVideoForAnotherDesk(t *testing.T) {
 	r := run(t, "holdfast", "open", b.vault(), "-i", desk, "-o", out)
 	media := readOpened(t, out)
 	t.Logf("the media desk: code %d: %s", r.code, strings.TrimSpace(r.stderr))
-	got, lost := footageOf(t, media, "front")
+	got, lost := firstRun(t, media, "front")
 	if !bytes.Equal(got, whole("h264", 31, gave)) || lost != 0 {
 		t.Errorf("the media desk opened %d bytes of video, %d lost; it is %d", len(got), lost, gave)
 	}
@@ -288,7 +288,7 @@ func TestBadCameras(t *testing.T) {
 	wantFrames(t, "telemetry", allFrames(records), sent)
 	wantFootage(t, records, "good", whole("h264", 46, gave))
 	wantFootage(t, records, "garbage", whole("garbage", 44, gave))
-	got, lost := footageOf(t, records, "floods")
+	got, lost := firstRun(t, records, "floods")
 	checkNumbered(t, got, 43, 60<<20, lost)
 	if got, _ := footageOf(t, records, "sound"); len(got) > 0 {
 		t.Errorf("%d bytes of a video with sound", len(got))

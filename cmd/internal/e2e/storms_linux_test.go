@@ -108,7 +108,7 @@ func TestStorm(t *testing.T) {
 	daemon.stop()
 	records := b.open(0)
 	wantFrames(t, "telemetry", allFrames(records), sent)
-	got, lost := footageOf(t, records, "fast")
+	got, lost := firstRun(t, records, "fast")
 	checkNumbered(t, got, 71, seconds*rate, lost)
 	t.Logf("%d MB given, %.1f %% lost", seconds*rate/1e6, float64(lost)/float64(seconds*rate)*100)
 	logTimes(t, records)
@@ -148,7 +148,7 @@ func TestStall(t *testing.T) {
 	daemon.stop()
 	records := b.open(0)
 	wantFrames(t, "telemetry", allFrames(records), sent)
-	got, lost := footageOf(t, records, "front")
+	got, lost := firstRun(t, records, "front")
 	checkNumbered(t, got, 72, total, lost)
 	t.Logf("video: %d bytes of %d lost", lost, total)
 	if longest := logTimes(t, records); longest < 4*time.Second {
@@ -216,7 +216,7 @@ func TestBadMedium(t *testing.T) {
 		t.Error("the recorder was started again")
 	}
 	s.wantTold("recording has stopped", "recording again")
-	got, lost := footageOf(t, s.records, "front")
+	got, lost := firstRun(t, s.records, "front")
 	for _, f := range mediaOf(t, s.records, "front") {
 		t.Logf("%s/%s: starts at %d, %d bytes, %d lost, holes %v: %s", f.in.Record, f.Name, f.StartsAt, f.Bytes, f.LostBytes, f.Holes, f.Why)
 	}
