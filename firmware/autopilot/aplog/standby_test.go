@@ -102,7 +102,8 @@ func TestSilenceIsNoFlight(t *testing.T) {
 		r.v.streams(flightLog(flavour, 1, 400_000), 12_000)
 		r.run(10*time.Second, nil)
 		r.logs.SetArmed(true)
-		r.run(800*time.Millisecond, nil) // to the next heartbeat
+		r.step()
+		r.run(500*time.Millisecond, nil)
 		if len(r.events) != 0 || len(r.store.files) != 0 || r.sent["CommandLong"] != 0 {
 			t.Errorf("%s: events %q, %d files, sent %v", name, r.events, len(r.store.files), r.sent)
 		}
