@@ -94,6 +94,22 @@ func TestLogsWhileDisarmed(t *testing.T) {
 	}
 }
 
+// TestSilenceIsNoFlight: a disarmed autopilot that is not heard for a moment is treated as armed as
+// far as questions go; no flight begins for that.
+func TestSilenceIsNoFlight(t *testing.T) {
+	for name, flavour := range flavours {
+		r := newRig(t, flavour, 6, func(c *aplog.Config) { c.Mode = aplog.Stream })
+		r.v.streams(flightLog(flavour, 1, 400_000), 12_000)
+		r.run(10*time.Second, nil)
+		r.logs.SetArmed(true)
+		r.step()
+		r.run(500*time.Millisecond, nil)
+		if len(r.events) != 0 || len(r.store.files) != 0 || r.sent["CommandLong"] != 0 {
+			t.Errorf("%s: events %q, %d files, sent %v", name, r.events, len(r.store.files), r.sent)
+		}
+	}
+}
+
 // TestHeadNoRoom: the Store has room for a piece only now and then while the headers are handed over.
 func TestHeadNoRoom(t *testing.T) {
 	r, s := streamRig(t, aplog.Stream)
