@@ -261,7 +261,7 @@ func openVault(cfg *config.Config, o Options, notes []segment.Note, newKey func(
 	c := vault.Config{
 		FS: fsys, DeviceID: device.ID(), DevicePub: device.Verifier() + "\n", DeviceKey: signer, Rand: rand.Reader, Now: sinceBoot(), NewKey: newKey,
 		FlushArmed: cfg.Vault.FlushArmed, FlushIdle: cfg.Vault.FlushIdle, WhenFull: cfg.Vault.WhenFull, Record: cfg.Vault.Record,
-		Reserve: cfg.Vault.Reserve, YieldBelow: yieldBelow(cfg), Wipe: seal.Wipe,
+		Reserve: cfg.Vault.Reserve, YieldBelow: yieldBelow(cfg), RoomFor: roomFor(cfg), Wipe: seal.Wipe,
 		Header: header(cfg, o.Version, notes),
 	}
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockWait / 40) {
@@ -284,6 +284,23 @@ func yieldBelow(cfg *config.Config) map[byte]int64 {
 		marks[letters[name]] = vault.MinFree + cfg.Vault.Reserve*int64(len(cfg.Policy.Yield)-i)
 	}
 	return marks
+}
+
+// roomFor is the free space that a board keeps which deletes its oldest records: what the first stream
+// to yield that it records needs, but no more than an eighth of the medium.
+func roomFor(cfg *config.Config) (room int64) {
+	marks := yieldBelow(cfg)
+	for letter, on := range map[byte]bool{segment.StreamVideo: cfg.Media() && cfg.Policy.Video, segment.StreamPhoto: cfg.Media() && cfg.Policy.Photo,
+		segment.StreamAutopilot: cfg.Policy.Send && cfg.Policy.AutopilotLog != config.LogOff} {
+		if on {
+			room = max(room, marks[letter]+vault.MinFree)
+		}
+	}
+	var s unix.Statfs_t
+	if err := unix.Statfs(cfg.Vault.Path, &s); err != nil {
+		return 0
+	}
+	return min(room, int64(s.Blocks)*int64(s.Bsize)/8)
 }
 
 func header(cfg *config.Config, version string, notes []segment.Note) segment.Header {

@@ -15,6 +15,8 @@ const (
 	fileQueueBlocks = 256
 	// filesOver is how long a record that was begun for files alone waits for more of them.
 	filesOver = 10 * time.Second
+	// filesEarly is the longest that pieces of files wait for the record of the flight they came in.
+	filesEarly = 5 * time.Second
 )
 
 // fileQueue holds pieces of the autopilot's files until the vault takes them. Safe for concurrent
@@ -86,6 +88,9 @@ func (w *writer) passFiles(now time.Duration) {
 	w.recordForFiles(q, now)
 	for len(q.blocks) > 0 {
 		b := &q.blocks[0]
+		if w.early(b, now) {
+			break
+		}
 		if _, ok := w.v.PutFile(b); !ok {
 			break
 		}
@@ -105,6 +110,13 @@ func (w *writer) passFiles(now time.Duration) {
 	}
 }
 
+// early tells whether a piece is about a flight whose record is not begun yet: it came behind the
+// word of arming, which waits in the ring with what came before it.
+func (w *writer) early(b *segment.Block, now time.Duration) bool {
+	at := time.Duration(w.r.armedAt.Load())
+	return w.r.armed.Load() && w.kind != vault.Flight && !w.blocked(now) && now-at < filesEarly && b.Meta.File.BootUsec >= at.Microseconds()
+}
+
 // recordForFiles begins a ground record where only flights are recorded and the autopilot's log of
 // one comes afterwards, and ends it when no more comes.
 func (w *writer) recordForFiles(q *fileQueue, now time.Duration) {
@@ -113,7 +125,7 @@ func (w *writer) recordForFiles(q *fileQueue, now time.Duration) {
 	}
 	have := w.v.Record().Number != 0
 	switch {
-	case len(q.blocks) > 0 && !have && w.want != vault.Flight && w.cut.Number == 0:
+	case len(q.blocks) > 0 && !w.early(&q.blocks[0], now) && !have && w.want != vault.Flight && w.cut.Number == 0:
 		if err := w.v.Begin(vault.Ground, vault.RecordID{}); err != nil {
 			w.fault(err)
 			return

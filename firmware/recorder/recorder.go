@@ -70,14 +70,16 @@ type Recorder struct {
 	refusals  map[uint8]*refusals // with the ring's lock
 	sentBytes atomic.Int64
 
-	armed  atomic.Bool
-	aloft  atomic.Bool // a flight was cut, and no heartbeat has said yet that it is over
-	frames atomic.Int64
-	bytes  atomic.Int64
-	gaps   atomic.Int64
-	noise  atomic.Int64
-	drops  atomic.Int64
-	beat   atomic.Int64 // turns of the writer's loop
+	armed atomic.Bool
+	// armedAt is when the newest flight began, in nanoseconds since boot.
+	armedAt atomic.Int64
+	aloft   atomic.Bool // a flight was cut, and no heartbeat has said yet that it is over
+	frames  atomic.Int64
+	bytes   atomic.Int64
+	gaps    atomic.Int64
+	noise   atomic.Int64
+	drops   atomic.Int64
+	beat    atomic.Int64 // turns of the writer's loop
 
 	mu      sync.Mutex
 	untried map[int]bool

@@ -52,6 +52,9 @@ type Config struct {
 	// YieldBelow is, by stream (A, V, P, X), the free space in bytes below which it is not written;
 	// absent: MinFree and Reserve.
 	YieldBelow map[byte]int64
+	// RoomFor is the free space that WhenFull "oldest" keeps by deleting, where it is more than
+	// MinFree: so much as the streams want that yield to telemetry.
+	RoomFor int64
 	// Wipe is called after file keys were dropped, so that their memory is cleared.
 	Wipe func()
 }

@@ -421,3 +421,31 @@ func TestUnreadableRecord(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFullOldestMakesRoomForMedia: what deletes its oldest records does so before a stream has to
+// yield, and not where nothing but telemetry is recorded.
+func TestFullOldestMakesRoomForMedia(t *testing.T) {
+	for _, roomFor := range []int64{0, vault.MinFree + 64<<20} {
+		d, now := storagetest.New(8), &clock{}
+		cfg := config(watch(t, d), now)
+		cfg.WhenFull, cfg.RoomFor = "oldest", roomFor
+		cfg.YieldBelow = map[byte]int64{'V': vault.MinFree + 64<<20}
+		v := mustOpen(t, cfg)
+		m := v.NewMedia(cfg.FS, nil)
+		for range 4 {
+			must(t, v.Begin(vault.Flight, vault.RecordID{}))
+			must(t, v.Append(&segment.Block{Data: entries(0, 10), Noise: noise(4 << 20)}))
+			must(t, v.Flush())
+		}
+		for v.Step() {
+		}
+		d.SetFree(vault.MinFree + 60<<20) // three records make 12 MiB
+		must(t, v.Room())
+		err := m.Append('V', video("cam", 1, 0, randomBytes()[:1000]))
+		if kept := !errors.Is(err, vault.ErrReserve); kept != (roomFor > 0) {
+			t.Errorf("room for %d: %v", roomFor, err)
+		}
+		must(t, m.End())
+		must(t, v.Close())
+	}
+}

@@ -18,9 +18,9 @@ func (v *Vault) Room() error {
 	if err != nil {
 		return fmt.Errorf("free space: %w", err)
 	}
-	need := int64(MinFree)
+	need := v.least()
 	if v.full {
-		need = 2 * MinFree
+		need += MinFree
 	}
 	if v.full = free < need; !v.full {
 		return nil
@@ -29,6 +29,15 @@ func (v *Vault) Room() error {
 		return ErrFull
 	}
 	return v.deleteOldest()
+}
+
+// least is the free space that is kept by deleting the oldest records, or below which nothing is
+// recorded.
+func (v *Vault) least() int64 {
+	if v.cfg.WhenFull == "oldest" {
+		return max(MinFree, v.cfg.RoomFor)
+	}
+	return MinFree
 }
 
 func (v *Vault) deleteOldest() error {
@@ -50,14 +59,14 @@ func (v *Vault) deleteOldest() error {
 		}
 		v.event("record_deleted", id.String()+": the medium was full and when_full is \"oldest\"")
 		free, err := v.cfg.FS.Free()
-		if err != nil || free >= 2*MinFree {
+		if err != nil || free >= v.least()+MinFree {
 			v.full = err != nil
 			return err
 		}
 	}
 	// All that could go has gone. What that gave is less than hoped for, but may do.
 	free, err := v.cfg.FS.Free()
-	if v.full = err != nil || free < MinFree; v.full {
+	if v.full = err != nil || free < MinFree; v.full { // streams that yield have what there is
 		return errors.Join(ErrFull, err)
 	}
 	return nil

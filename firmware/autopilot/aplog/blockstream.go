@@ -66,7 +66,8 @@ type blockStream struct {
 	on    bool          // what comes is to be recorded
 
 	out  *output       // nil: no flight
-	head []byte        // what came before the flight; the Store does not have it yet
+	head []byte        // what came before the flight; the Store does not have all of it yet
+	put  int64         // as much of head the Store has
 	zero time.Duration // block 0 came
 	got  ranges        // blocks that the Store has
 	high int64         // behind the highest block that came
@@ -184,7 +185,8 @@ func (s *blockStream) begin(why string) bool {
 	if s.out != nil && (!s.flush(s.l.now) || !s.end(why, s.l.now)) {
 		return false
 	}
-	s.got, s.high, s.batch, s.head, s.win, s.dig = ranges{}, 0, s.batch[:0], nil, nil, nil
+	s.got, s.high, s.batch, s.win, s.dig = ranges{}, 0, s.batch[:0], nil, nil
+	s.head, s.put = nil, 0
 	if s.l.cfg.Mode == Both {
 		s.win, s.dig = newWindow(orderWindow), newDigest(ArduPilot)
 	}
@@ -255,15 +257,15 @@ func (s *blockStream) hold(seq int64, data *[remoteBlock]byte) {
 // putHead hands over what was held. false: the Store had no room for all of it.
 func (s *blockStream) putHead(now time.Duration) bool {
 	for _, r := range s.got.r {
-		for from := r.From * remoteBlock; from < r.To*remoteBlock && from < int64(len(s.head)); {
+		for from := max(r.From*remoteBlock, s.put); from < min(r.To*remoteBlock, int64(len(s.head))); from = s.put {
 			to := min(r.To*remoteBlock, from+putSize)
 			if !s.out.put(from, s.head[from:to], now) {
 				return false
 			}
-			from = to
+			s.put = to
 		}
 	}
-	s.head = nil
+	s.head, s.put = nil, 0
 	return true
 }
 

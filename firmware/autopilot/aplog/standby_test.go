@@ -94,6 +94,24 @@ func TestLogsWhileDisarmed(t *testing.T) {
 	}
 }
 
+// TestHeadNoRoom: the Store has room for a piece only now and then while the headers are handed over.
+func TestHeadNoRoom(t *testing.T) {
+	r, s := streamRig(t, aplog.Stream)
+	s.log, s.disarmed = dataflash(1, 1_000_000), true // much to hand over
+	r.run(60*time.Second, nil)
+	n := 0
+	r.store.full = func() bool { n++; return n%3 != 0 }
+	r.fly(20 * time.Second)
+	r.run(30*time.Second, nil)
+	got := r.store.of("stream")
+	if len(got) != 1 || got[0].check(t, s.done) > 0 {
+		t.Fatalf("%d files; events %q", len(got), r.events)
+	}
+	if most := len(s.done)/1000 + 200; got[0].puts > most {
+		t.Errorf("%d pieces for %d bytes", got[0].puts, len(s.done))
+	}
+}
+
 // TestRest: ArduPilot logs for 15 s after disarming, and not while its logs are read: nothing is
 // asked until then.
 func TestRest(t *testing.T) {
