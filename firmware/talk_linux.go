@@ -289,10 +289,11 @@ func (c *cameraPart) Event(kind, detail string) { c.t.Event(kind, detail) }
 
 // batteryWatch acts on a low battery while the vehicle is disarmed.
 type batteryWatch struct {
-	t     *talk
-	armed bool
-	low   time.Duration // since when it is low; 0: it is not
-	acted bool
+	t      *talk
+	armed  bool
+	landed bool
+	low    time.Duration // since when it is low, or the vehicle has landed with it; 0: it is not
+	acted  bool
 }
 
 var batteryIDs = []uint32{(&ardupilotmega.MessageSysStatus{}).GetID(), (&ardupilotmega.MessageBatteryStatus{}).GetID()}
@@ -324,12 +325,22 @@ func (b *batteryWatch) Handle(m message.Message, f *mavlink.Frame) {
 	}
 }
 
-// SetArmed implements autopilot.Sub.
-func (b *batteryWatch) SetArmed(armed bool) { b.armed = armed }
+// SetArmed implements autopilot.Sub. A landing with a low battery is one more occasion: arming has
+// undone what was done at the last one.
+func (b *batteryWatch) SetArmed(armed bool) {
+	b.landed = b.armed && !armed
+	if b.armed = armed; armed {
+		b.acted = false
+	}
+}
 
-// Step ends the record when the battery has been low for long enough, and asks for the power to be
-// switched off when all is sealed.
+// Step ends the record when the battery has been low on the ground for long enough, and asks for the
+// power to be switched off when all is sealed.
 func (b *batteryWatch) Step(now time.Duration) time.Duration {
+	if b.landed && b.low != 0 {
+		b.low = now // the autopilot's log is to come first, where it is short
+	}
+	b.landed = false
 	if b.low == 0 || b.armed || now-b.low < batteryFor {
 		return now + time.Second
 	}

@@ -18,21 +18,27 @@ import (
 	"holdfast/cmd/internal/cli"
 )
 
-// demoFlight is how long the vehicle of the demo flies.
-const demoFlight = 30 * time.Second
+const (
+	// demoFlight is how long the vehicle of the demo flies.
+	demoFlight = 30 * time.Second
+	// demoAfter is how long it stays powered on the ground: ArduPilot writes its log for 15 s more,
+	// and then it is pulled.
+	demoAfter = 26 * time.Second
+)
 
 func demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo -o DIR",
 		Short: "The whole story in one command: keys, board, flight, vault, opened flight",
 		Long: `demo makes an operator key and a recovery key, provisions a board folder, flies a simulated
-vehicle for half a minute through a pseudo-terminal while holdfastd records, searches the vault for
-plaintext, verifies it without a key (and a copy with one byte changed, which must be found), opens it
-with the operator's key and compares every frame. It needs holdfastd and holdfast beside it, and no
+vehicle for half a minute through a pseudo-terminal while holdfastd records it, films with a camera and
+pulls the autopilot's log after landing; searches the vault for plaintext, verifies it without a key (and a copy with one byte changed, which must be found), opens it
+with the operator's key and compares every frame, the log and the pictures. It needs holdfastd and holdfast beside it, and no
 source tree.
 
 It leaves DIR/vault (sealed), DIR/opened, DIR/operator.key, DIR/recovery.key, DIR/device.pub (the
-device key to pin), the board's files, and DIR/sent.tlog, which is what the vehicle sent.
+device key to pin), the board's files, DIR/sent.tlog, which is what the vehicle sent, and
+DIR/autopilot-logs, which is what the autopilot had on its card.
 
 Exit status: 0 all that was sent was sealed and opened again, 1 not so, 130 interrupted.`,
 		Args: cobra.NoArgs,
@@ -70,11 +76,12 @@ func (d *demo) run(ctx context.Context) error {
 	}{
 		{"Keys: an operator's and one for recovery; their secret halves stay off the board", d.keys},
 		{"Board: a configuration and two public recipients, no secret", d.board},
-		{"Flight: a simulated multirotor on a pseudo-UART, holdfastd records", d.fly},
+		{"Flight: a simulated multirotor on a pseudo-UART and a camera; holdfastd records, and pulls the autopilot's log after landing", d.fly},
 		{"Vault: searching every byte of it for what was flown", d.search},
 		{"Verify: without any key; then a copy in which one byte was changed", d.verify},
 		{"Open: on the laptop, with the operator's key", d.open},
 		{"Compare: every frame that was sent with every frame that was opened", d.compare},
+		{"Beside telemetry: the autopilot's log and parameters, photos and video", d.beside},
 	}
 	if err := d.prepare(); err != nil {
 		return err
@@ -161,8 +168,10 @@ func (d *demo) board(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.tool(ctx, "holdfast", "keytest", "-i", d.path("operator.key"), d.dir)
-	return err
+	if _, err = d.tool(ctx, "holdfast", "keytest", "-i", d.path("operator.key"), d.dir); err != nil {
+		return err
+	}
+	return d.film()
 }
 
 // fly runs the vehicle and the recorder beside each other until all that was sent is sealed.
@@ -174,7 +183,7 @@ func (d *demo) fly(ctx context.Context) error {
 		return err
 	}
 	vehicle, err := d.start(ctx, "holdfast-bench", "vehicle", "--pty", d.path("fc"), "--duration", d.duration.String(),
-		"--tlog", d.path("sent.tlog"), "--json")
+		"--after", demoAfter.String(), "--old-logs", "-1", "--keep-logs", d.path("autopilot-logs"), "--gcs", d.shutter(), "--tlog", d.path("sent.tlog"), "--json")
 	if err != nil {
 		return err
 	}
@@ -195,6 +204,9 @@ func (d *demo) fly(ctx context.Context) error {
 	}
 	return nil
 }
+
+// shutter is the ground station's command for a photo, in the middle of the flight.
+func (d *demo) shutter() string { return (d.duration / 2).String() + ",IMAGE_START_CAPTURE,100,0,0,1" }
 
 // process is a program that runs beside the demo.
 type process struct {
@@ -267,7 +279,7 @@ func (d *demo) progress(since time.Duration, shown string) string {
 	}
 	state := fmt.Sprintf("%-9s %-9s %s", h.State, armed, h.Record)
 	if d.live {
-		done := min(int(20*since/d.duration), 20)
+		done := min(int(20*since/(d.duration+demoAfter)), 20)
 		fmt.Fprintf(d.out, "\r   [%s%s] %3ds  %s  %d frames sealed\x1b[K", strings.Repeat("#", done), strings.Repeat(".", 20-done),
 			int(since.Seconds()), state, h.Frames)
 	} else if state != shown {

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"text/tabwriter"
 
@@ -33,6 +34,7 @@ type demoResult struct {
 	vaultBytes int64
 	verified   string
 	records    []demoRecord
+	rest       rest
 }
 
 // demoRecord is what the demo reads of a flight.json.
@@ -70,7 +72,11 @@ func (d *demo) search(context.Context) error {
 	if err != nil {
 		return err
 	}
-	all := append(secrets, flown...)
+	filmed, clear, err := d.filmedPatterns()
+	if err != nil {
+		return err
+	}
+	all := slices.Concat(secrets, flown, filmed)
 	d.result.patterns = len(all)
 	vault, size, err := readTree(d.path("vault"))
 	if err != nil {
@@ -83,29 +89,29 @@ func (d *demo) search(context.Context) error {
 			d.say("   FOUND %s in %s", p.what, name)
 		}
 	}
-	d.say("   %d bytes in %d files searched for %d frames, positions and keys: %d found", size, len(vault), len(all), d.result.hits)
-	return d.control(secrets, flown)
+	d.say("   %d bytes in %d files searched for %d frames, positions, keys, pieces of pictures and of the log: %d found", size, len(vault), len(all), d.result.hits)
+	return d.control(all, clear)
 }
 
 // control fails where the search would not find what is there.
-func (d *demo) control(secrets, flown []pattern) error {
+func (d *demo) control(all []pattern, clear map[string][]byte) error {
 	sent, err := os.ReadFile(d.path("sent.tlog"))
 	if err != nil {
 		return err
 	}
-	clear := map[string][]byte{"sent.tlog": sent}
+	clear["sent.tlog"] = sent
 	for _, name := range []string{"operator.key", "recovery.key"} {
 		if clear[name], err = os.ReadFile(d.path(name)); err != nil {
 			return err
 		}
 	}
 	found := 0
-	for _, p := range append(secrets, flown...) {
+	for _, p := range all {
 		if find(clear, p.data) != "" {
 			found++
 		}
 	}
-	d.say("   control: the same search in what was sent and in the key files finds %d of %d", found, d.result.patterns)
+	d.say("   control: the same search in what was sent, filmed and logged and in the key files finds %d of %d", found, d.result.patterns)
 	if found != d.result.patterns {
 		return errors.New("the search does not find what is there, so it proves nothing")
 	}
@@ -272,6 +278,11 @@ func (d *demo) report() error {
 		{"verified without a key", r.verified + "; one changed bit in a copy: found"},
 		{"loss window, had the power been cut", fmt.Sprintf("200 ms to the next flush + %.1f ms (slowest sync here), while armed", float64(slowest)/1e3)},
 	}
+	x := &r.rest
+	rows = append(rows,
+		[2]string{"autopilot's log, pulled", fmt.Sprintf("%d bytes, equal to its own; %d parameters", x.logBytes, x.params)},
+		[2]string{"video and photos", fmt.Sprintf("%d pictures and %d photo(s), each as it was filmed; %d geotagged", x.pictures, x.photos, x.geotagged)},
+		[2]string{"sent to the autopilot", fmt.Sprintf("%d frames, each one in sent.jsonl, by the list in docs/autopilot.md", x.sentToPilot)})
 	rows = append(rows, records...)
 	rows = append(rows, [2]string{"sealed", d.path("vault")}, [2]string{"opened", d.path("opened")},
 		[2]string{"keys", d.path("operator.key") + ", recovery.key"}, [2]string{"device key to pin", d.path("device.pub")})

@@ -26,6 +26,7 @@ Exit codes: 0 done, 1 error or a failed audit, 2 wrong usage, 130 interrupted.`,
 	root.AddCommand(
 		vehicleCommand(),
 		replayCommand(),
+		cameraCommand(),
 		demoCommand(),
 		auditCommand(),
 	)

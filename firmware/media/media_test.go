@@ -60,6 +60,7 @@ type recorder struct {
 	in, out *os.File
 	mu      sync.Mutex
 	changed chan struct{}
+	done    chan struct{} // closed when reading has ended
 	files   map[uint32]*got
 	order   []uint32
 	events  []mediapipe.Event
@@ -70,7 +71,7 @@ type recorder struct {
 
 func newRecorder(t testing.TB, run string) *recorder {
 	t.Helper()
-	r := &recorder{t: t, run: run, files: map[uint32]*got{}, changed: make(chan struct{})}
+	r := &recorder{t: t, run: run, files: map[uint32]*got{}, changed: make(chan struct{}), done: make(chan struct{})}
 	var err error
 	if r.in, err = mediafifo.OpenReader(run, mediapipe.ToRecorder); err != nil {
 		t.Fatal(err)
@@ -80,6 +81,7 @@ func newRecorder(t testing.TB, run string) *recorder {
 }
 
 func (r *recorder) read(in io.Reader) {
+	defer close(r.done)
 	reader := mediapipe.NewReader(in)
 	for {
 		m, session, err := reader.Next()
@@ -134,6 +136,25 @@ func (r *recorder) take(m mediapipe.Message, session uint32) {
 	case *mediapipe.Event:
 		r.events = append(r.events, *v)
 	}
+}
+
+// finish takes what is left in the FIFO, once the media process has ended, and ends reading.
+func (r *recorder) finish() {
+	out, err := mediafifo.OpenWriter(r.run, mediapipe.ToRecorder)
+	if err != nil {
+		return // reading has ended
+	}
+	defer out.Close()
+	last, err := mediapipe.Append(mediapipe.Padding(), 1, &mediapipe.Hello{Process: "finish"})
+	if err != nil {
+		r.t.Error(err)
+	}
+	if _, err := out.Write(last); err != nil {
+		r.t.Error(err)
+	}
+	r.await("the last word", func() bool { return len(r.hellos) > 0 && r.hellos[len(r.hellos)-1].Process == "finish" })
+	r.in.Close()
+	<-r.done
 }
 
 // tell sends a message to the media process, which may not be there yet.
@@ -212,11 +233,9 @@ func start(t testing.TB, c media.Config) (*recorder, *media.Media, func()) {
 		t.Fatal(err)
 	}
 	r := newRecorder(t, run)
-	m, stop := startMedia(t, run, c)
-	t.Cleanup(func() {
-		stop()
-		r.in.Close()
-	})
+	m, stopMedia := startMedia(t, run, c)
+	stop := sync.OnceFunc(func() { stopMedia(); r.finish() })
+	t.Cleanup(stop)
 	return r, m, stop
 }
 
@@ -232,7 +251,11 @@ func startMedia(t testing.TB, run string, c media.Config) (*media.Media, func())
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Quick(200*time.Millisecond, 400*time.Millisecond, 300*time.Millisecond, 50*time.Millisecond)
+	if words := c.Cameras[0].Command; len(words) > 0 && words[len(words)-1] == "hang" {
+		m.Quick(200*time.Millisecond, 400*time.Millisecond, 300*time.Millisecond, 50*time.Millisecond)
+	} else { // a busy machine is slow
+		m.Quick(20*time.Second, 40*time.Second, 20*time.Second, 50*time.Millisecond)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -289,7 +312,7 @@ func TestGarbage(t *testing.T) {
 // and told.
 func TestDiesAndCannotStart(t *testing.T) {
 	gone := media.Camera{Name: "gone", Source: media.SourceCommand, Format: "h264", Start: media.StartAlways, Command: []string{"/nonexistent/camera"}}
-	r, _, _ := start(t, config(video(t, "dies", "h264", "die", "3"), gone))
+	r, _, stop := start(t, config(video(t, "dies", "h264", "die", "3"), gone))
 	times := func(camera, text string) (n int) {
 		for _, e := range r.events {
 			if e.Kind == "camera_failed" && e.Camera == camera && strings.Contains(e.Detail, text) {
@@ -299,6 +322,7 @@ func TestDiesAndCannotStart(t *testing.T) {
 		return n
 	}
 	r.await("both tried again", func() bool { return times("dies", "exit status 3: no sensor") > 2 && times("gone", "no such file") > 2 })
+	stop()
 	if len(r.order) > 0 {
 		t.Errorf("files of no bytes: %v", r.order)
 	}
@@ -338,6 +362,8 @@ func TestFlood(t *testing.T) {
 	r := newRecorder(t, run)
 	defer r.in.Close()
 	r.await("the end", func() bool { return r.ended(0) != nil })
+	stop()
+	r.finish()
 	f := r.ended(0)
 	if int64(len(f.data))+f.lost != total || f.end.Size != total {
 		t.Errorf("%d bytes and %d lost of %d", len(f.data), f.lost, total)
@@ -492,7 +518,8 @@ func TestRecorderComesAgain(t *testing.T) {
 		return len(second.hellos) > 0 && second.hellos[len(second.hellos)-1].Nonce == "n1" && len(second.order) == 1 && len(second.files[second.order[0]].data) > 1000
 	})
 	stop()
-	second.await("its end", func() bool { return second.ended(0) != nil })
+	second.finish()
+	<-first.done
 	if f := second.ended(0); f.begin.Offset == 0 || f.begin.File != first.order[0] {
 		t.Errorf("%+v", f.begin)
 	}

@@ -116,8 +116,9 @@ func startWhole(t *testing.T, box string, words ...string) (r *recorder, session
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the process: %v", err)
 		}
+		r.finish()
 	})
-	t.Cleanup(func() { stop(); r.in.Close() })
+	t.Cleanup(stop)
 	return r, cmd.Process.Pid, stop
 }
 

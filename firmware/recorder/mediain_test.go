@@ -78,6 +78,18 @@ func (s *seal) failing(f func(letter byte, b *segment.Block) error) {
 	s.fail = f
 }
 
+func (s *seal) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.blocks)
+}
+
+func (s *seal) size(i int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.blocks[i].Data)
+}
+
 // file joins the blocks of a file.
 func (s *seal) file(id int) (data []byte, files []segment.File) {
 	s.mu.Lock()
@@ -96,7 +108,6 @@ type cameras struct {
 	r       *recorder.Recorder
 	seal    *seal
 	out     *io.PipeWriter
-	in      *mediapipe.Reader
 	session uint32
 	taken   []segment.Photo
 	mu      sync.Mutex
@@ -205,7 +216,7 @@ func TestVideoIsKept(t *testing.T) {
 			want := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
 			c.hello("p1")
 			c.send(clip(1), data(1, 0, want[:1000]), data(1, 1000, want[1000:2000]))
-			if len(c.seal.blocks) != 0 {
+			if c.seal.count() != 0 {
 				t.Error("each piece is a block")
 			}
 			settle()
@@ -222,7 +233,7 @@ func TestVideoIsKept(t *testing.T) {
 			}
 			at := int64(0)
 			for i, f := range files {
-				n := int64(len(c.seal.blocks[i].Data))
+				n := int64(c.seal.size(i))
 				if f.Offset != at || n > 256<<10 || f.Source != "front" || f.Kind != segment.KindVideo || f.Format != "h264" || f.BeganUsec != 77 || f.LostBytes != 0 || c.seal.letter[i] != 'V' {
 					t.Errorf("block %d: %+v, %d bytes", i, f, n)
 				}
@@ -353,8 +364,8 @@ func TestNothingBeforeHello(t *testing.T) {
 			c.session = 1
 			c.send(clip(2), data(2, 0, []byte("real")))
 			settle()
-			if data, files := c.seal.file(1); string(data) != "real" || len(files) != 1 || len(c.seal.blocks) != 1 {
-				t.Errorf("%q, %d blocks", data, len(c.seal.blocks))
+			if data, files := c.seal.file(1); string(data) != "real" || len(files) != 1 || c.seal.count() != 1 {
+				t.Errorf("%q, %d blocks", data, c.seal.count())
 			}
 			if last[*mediapipe.State](c) == nil {
 				t.Error("no state was told")
@@ -408,7 +419,7 @@ func TestHostileMedia(t *testing.T) {
 				c.send(&mediapipe.Event{Camera: "front", Kind: "noise"})
 			}
 			settle()
-			if n := len(c.seal.blocks); n != 1+16 {
+			if n := c.seal.count(); n != 1+16 {
 				t.Errorf("%d blocks", n)
 			}
 			settle()

@@ -124,17 +124,39 @@ func chainEndsWell(p []byte) bool {
 type sender struct{ sys, comp byte }
 
 // gapsIn counts jumps in the sequence numbers of each sender, and the frames they miss. A
-// number that came just before is a repeated frame.
+// number that came just before is a repeated frame; one that was missing among the 40 before the
+// newest one was overtaken.
 func gapsIn(frames []refFrame) (gaps, lost int64) {
-	last := map[sender]byte{}
+	const reach = 40
+	type state struct {
+		count   int          // of the newest frame, without wrapping
+		missing map[int]bool // counts that did not come
+	}
+	all := map[sender]*state{}
 	for _, f := range frames {
 		who := sender{f.sys, f.comp}
-		before, seen := last[who]
-		last[who] = f.seq
-		if missing := f.seq - before - 1; seen && missing != 0 && missing != 255 {
-			gaps++
-			lost += int64(missing)
+		s := all[who]
+		if s == nil {
+			all[who] = &state{count: int(f.seq), missing: map[int]bool{}}
+			continue
 		}
+		behind := int(byte(s.count) - f.seq)
+		if behind <= reach && s.missing[s.count-behind] {
+			delete(s.missing, s.count-behind)
+			continue
+		}
+		step := int(f.seq - byte(s.count))
+		if step == 0 { // the newest one's number again
+			continue
+		}
+		if n := step - 1; n > 0 {
+			gaps++
+			lost += int64(n)
+			for k := 1; k <= n; k++ {
+				s.missing[s.count+k] = true
+			}
+		}
+		s.count += step
 	}
 	return gaps, lost
 }

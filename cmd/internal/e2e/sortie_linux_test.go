@@ -32,6 +32,7 @@ type sortie struct {
 	said, heard     tlogFile // by the vehicle, as it reached the line; and to it
 	records         []*opened
 	unsteady        bool // the recorder was stopped in between: not all that was said is in the record
+	noTelemetry     bool // the policy leaves it out
 	endless         bool // the vehicle ends when finish tells it to
 }
 
@@ -173,7 +174,7 @@ func (s *sortie) checkPromises() {
 	for _, r := range s.records {
 		checkRecordCounts(s.t, r)
 	}
-	if !s.unsteady {
+	if !s.unsteady && !s.noTelemetry {
 		wantFrames(s.t, "telemetry", allFrames(s.records), s.said.frames)
 		wantFrames(s.t, "sent.tlog", s.sentFrames(), s.heard.frames)
 	}
