@@ -145,3 +145,18 @@ func TestRest(t *testing.T) {
 		t.Error("and none behind that")
 	}
 }
+
+// TestBurstGarbage: PX4 does not set burst_complete in a burst's replies but the last. What is there
+// ends no burst: a log takes few requests.
+func TestBurstGarbage(t *testing.T) {
+	r := newRig(t, aplog.PX4, 6, nil)
+	r.v.logs = []vlog{{100, content(1, 300_000), logPath(aplog.PX4, 1)}}
+	r.v.serveFTP()
+	r.pulls(time.Minute, 1)
+	if got := r.store.of("ftp"); len(got) != 1 || got[0].check(t, r.v.logs[0].data) > 0 {
+		t.Fatalf("events %q", r.events)
+	}
+	if n := r.sent["FileTransferProtocol"]; n > 60 {
+		t.Errorf("%d requests", n)
+	}
+}
