@@ -69,7 +69,7 @@ func runRecorder(ctx context.Context, cfg *config.Config, c Commands, log *slog.
 	if !cfg.Media() {
 		return Supervise(ctx, c.Record, log)
 	}
-	mediaCtx, stop := context.WithCancel(ctx)
+	mediaCtx, stopMedia := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -77,11 +77,25 @@ func runRecorder(ctx context.Context, cfg *config.Config, c Commands, log *slog.
 			log.Error("the media process has ended; telemetry goes on without photos and video", slog.Any("err", err))
 		}
 	}()
-	err := Supervise(ctx, c.Record, log)
-	stop()
+	// The end follows the data: what the cameras gave last is taken before the recorder ends.
+	recordCtx, stopRecord := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRecord()
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-ended:
+		case <-time.After(mediaLast):
+		}
+		stopRecord()
+	})()
+	err := Supervise(recordCtx, c.Record, log)
+	stopMedia()
 	<-ended
 	return err
 }
+
+// mediaLast is how long the media process may take to end before the recorder has to: both have two
+// seconds.
+const mediaLast = 900 * time.Millisecond
 
 // awaitLock returns when the guard has told how the lock stands, or when ctx ends, or after
 // lockFirst.

@@ -138,7 +138,7 @@ func readDeviceKey(path string) (line, id string, err error) {
 		id, err = keys.DeviceIDOf(line)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", "", fmt.Errorf("--device-key %s is no device key; give a copy of LOG/device.pub, one line holdfast-<device>+...", path)
+		return "", "", fmt.Errorf("--device-key %s is no device key; give a copy of LOG/device.pub, one line that begins with holdfast-<device>+", path)
 	}
 	return line, id, err
 }

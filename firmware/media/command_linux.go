@@ -49,7 +49,7 @@ func (s *command) run(ctx context.Context) error {
 	st := newStream(s.c, commandWithin)
 	err = s.read(ctx, p, st)
 	if ctx.Err() != nil || errors.Is(err, errHung) {
-		p.stop(s.c.m.times.kill, func() { s.rest(p, st) })
+		p.stop(s.c.m.killAfter(), func() { s.rest(p, st) })
 	}
 	state := p.end()
 	switch {

@@ -77,6 +77,8 @@ type Media struct {
 	out   *sender
 	times times
 	kept  answers
+	// ending: the process ends, and has less time for it than a camera that is switched off.
+	ending atomic.Bool
 }
 
 // source is where a camera's bytes come from.
@@ -119,6 +121,7 @@ type times struct {
 	silent    time.Duration // no bytes for so long is an event
 	hung      time.Duration // and for so long, the end of the program
 	kill      time.Duration // between SIGTERM and SIGKILL
+	killLast  time.Duration // the same where the process ends
 	backFirst time.Duration // before a source is tried again
 	backMost  time.Duration
 	steady    time.Duration // a source that ran for so long is tried again at once
@@ -128,7 +131,7 @@ type times struct {
 }
 
 var usual = times{
-	silent: 10 * time.Second, hung: 30 * time.Second, kill: 2 * time.Second, backFirst: 250 * time.Millisecond, backMost: 30 * time.Second,
+	silent: 10 * time.Second, hung: 30 * time.Second, kill: 2 * time.Second, killLast: 400 * time.Millisecond, backFirst: 250 * time.Millisecond, backMost: 30 * time.Second,
 	steady: time.Minute, kept: 30 * time.Second, rescan: time.Second, quiet: 3 * time.Second,
 }
 
@@ -145,10 +148,14 @@ func (m *Media) Run(ctx context.Context) error {
 	lines.Go(func() { m.out.run(out) })
 	lines.Go(func() { m.listen(out) })
 	lines.Go(func() { m.tick(out) })
+	cameras, stopCameras := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopCameras()
 	for _, c := range m.cams {
-		cams.Go(func() { c.run(ctx) })
+		cams.Go(func() { c.run(cameras) })
 	}
 	<-ctx.Done()
+	m.ending.Store(true)
+	stopCameras()
 	cams.Wait()
 	m.queue.close()
 	select {
@@ -158,6 +165,14 @@ func (m *Media) Run(ctx context.Context) error {
 	stopOut()
 	lines.Wait()
 	return nil
+}
+
+// killAfter is how long a program has to end when it is told to.
+func (m *Media) killAfter() time.Duration {
+	if m.ending.Load() {
+		return min(m.times.killLast, m.times.kill)
+	}
+	return m.times.kill
 }
 
 // tick beats while the queue's lock can be had.

@@ -43,13 +43,6 @@ func (s *sender) again(nonce string) {
 	s.queue.notify()
 }
 
-// current is the session of what is sent now.
-func (s *sender) current() uint32 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.session
-}
-
 // run sends until ctx ends. Where the recorder is not there it tries again and again.
 func (s *sender) run(ctx context.Context) {
 	for ctx.Err() == nil {

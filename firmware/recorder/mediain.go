@@ -43,6 +43,8 @@ type MediaConfig struct {
 const (
 	// mediaReopen is how long the recorder waits before it tries again to open a FIFO.
 	mediaReopen = time.Second
+	// mediaLeft is how long what lies in the pipe is read after the end.
+	mediaLeft = 250 * time.Millisecond
 	// mediaHold is how long a piece may wait for others, to make one block of them.
 	mediaHold = 200 * time.Millisecond
 	// mediaBlock is the most that a block holds, in bytes.
@@ -61,11 +63,10 @@ func (r *Recorder) RunMedia(ctx context.Context, c MediaConfig) error {
 	for ctx.Err() == nil {
 		in, err := c.OpenIn()
 		if err == nil {
-			stop := context.AfterFunc(ctx, func() { _ = in.Close() }) // ends a read that waits
+			stop := context.AfterFunc(ctx, func() { endRead(in) })
 			err = r.mediaIn(ctx, in, c.Writer)
-			if stop() {
-				_ = in.Close()
-			}
+			stop()
+			_ = in.Close()
 		}
 		if ctx.Err() == nil {
 			r.log.Warn("media process", slog.Any("err", err))
@@ -76,6 +77,15 @@ func (r *Recorder) RunMedia(ctx context.Context, c MediaConfig) error {
 		}
 	}
 	return c.Writer.End()
+}
+
+// endRead ends a read that waits. What the media process has handed over by now is read before, where
+// the pipe can tell when to give up: its process ends first.
+func endRead(in io.ReadCloser) {
+	d, ok := in.(interface{ SetReadDeadline(time.Time) error })
+	if !ok || d.SetReadDeadline(time.Now().Add(mediaLeft)) != nil {
+		_ = in.Close()
+	}
 }
 
 // inFile is a file that the media process is handing over.
@@ -103,7 +113,8 @@ type mediaReader struct {
 	process string
 	session uint32
 	synced  bool
-	garbage int64
+	garbage int64         // bytes that were no message, so far
+	garbled time.Duration // when the record was told of some last
 	block   segment.Block
 }
 
@@ -120,7 +131,7 @@ func (r *Recorder) mediaIn(ctx context.Context, pipe io.Reader, w MediaWriter) e
 	m := &mediaReader{r: r, w: w, files: map[uint32]*inFile{}, synced: r.media.unguarded()}
 	msgs, done, ended := make(chan arrived), make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- readMessages(ctx, pipe, msgs, done)
+		ended <- readMessages(pipe, msgs, done)
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -134,7 +145,7 @@ func (r *Recorder) mediaIn(ctx context.Context, pipe io.Reader, w MediaWriter) e
 			m.take(a)
 			done <- struct{}{}
 		case err := <-ended:
-			m.over("the media process was lost")
+			m.over(map[bool]string{true: "the recorder has ended", false: "the media process was lost"}[ctx.Err() != nil])
 			return err
 		case <-wake:
 			m.flush(r.cfg.Now())
@@ -147,24 +158,21 @@ func (r *Recorder) mediaIn(ctx context.Context, pipe io.Reader, w MediaWriter) e
 }
 
 // readMessages hands over one message after the other. The bytes of a Data are lent until done.
-func readMessages(ctx context.Context, pipe io.Reader, msgs chan<- arrived, done <-chan struct{}) error {
+func readMessages(pipe io.Reader, msgs chan<- arrived, done <-chan struct{}) error {
 	in := mediapipe.NewReader(pipe)
 	for {
 		msg, session, err := in.Next()
 		if err != nil {
 			return err
 		}
-		select {
-		case msgs <- arrived{msg, session, in.Garbage()}:
-			<-done
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		msgs <- arrived{msg, session, in.Garbage()} // mediaIn takes it until this function ends
+		<-done
 	}
 }
 
 // take does what one message says.
 func (m *mediaReader) take(a arrived) {
+	m.tellGarbage(a.garbage)
 	if h, ok := a.msg.(*mediapipe.Hello); ok {
 		m.hello(h, a)
 		return
@@ -187,6 +195,17 @@ func (m *mediaReader) take(a arrived) {
 	case *mediapipe.Event:
 		m.r.media.event(m.r, v)
 	}
+}
+
+// tellGarbage notes bytes that were no message: from a process that ended in the middle of one, or
+// from one that was taken over.
+func (m *mediaReader) tellGarbage(total int64) {
+	now := m.r.cfg.Now()
+	if total == m.garbage || m.garbled > 0 && now-m.garbled < time.Second {
+		return
+	}
+	m.r.event("media_garbage", fmt.Sprintf("%d bytes from the media process were no message", total-m.garbage))
+	m.garbage, m.garbled = total, now
 }
 
 // hello begins a session.

@@ -108,7 +108,6 @@ type cameras struct {
 	r       *recorder.Recorder
 	seal    *seal
 	out     *io.PipeWriter
-	in      *mediapipe.Reader
 	session uint32
 	taken   []segment.Photo
 	mu      sync.Mutex

@@ -64,7 +64,6 @@ type cameraState struct {
 	lostAt  time.Duration
 	second  time.Duration
 	events  int
-	more    int // events that were left out
 }
 
 func (s *mediaState) start(c MediaConfig) {

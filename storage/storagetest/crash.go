@@ -164,13 +164,21 @@ func (c *crash) content(n *inode) *inode {
 	}
 }
 
+// rarely is true once in four times.
+func (c *crash) rarely() bool {
+	if !c.coin() {
+		return false
+	}
+	return c.coin()
+}
+
 // extent returns the size of what is left of a file, and where it holds zeros instead of
 // what was written.
 func (c *crash) extent(n *inode) (size int, holes []span) {
 	switch {
 	case c.mode == KeepAll:
 		return len(n.data), nil
-	case c.mode == Strict || c.coin() && c.coin():
+	case c.mode == Strict || c.rarely():
 		return n.reached(), nil
 	case n.synced == len(n.data): // the rest was lost in a failed Sync; its size may be there
 		return c.between(n.reached(), n.synced), nil

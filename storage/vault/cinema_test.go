@@ -46,7 +46,6 @@ type cinema struct {
 	reels map[fileKey]*reel
 	ids   map[string]int
 	fails bool // operations fail: files have holes then
-	shots int
 }
 
 const take = 500 * time.Millisecond

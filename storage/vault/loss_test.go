@@ -120,6 +120,51 @@ func TestLossOverRecords(t *testing.T) {
 	}
 }
 
+// TestLossOfATold: what a block told as lost before it is told again where that block is lost, in the
+// same record and in the next.
+func TestLossOfATold(t *testing.T) {
+	for _, next := range []bool{false, true} {
+		d, now := storagetest.New(1), &clock{now: time.Second}
+		v := mustOpen(t, config(d, now))
+		fsys := &brokenFS{FS: d}
+		m := v.NewMedia(fsys, nil)
+		must(t, v.Begin(vault.Flight, vault.RecordID{}))
+		k := fileKey{'V', "cam", 1}
+		shoot := func(offset int, lost int64) {
+			b := video("cam", 1, int64(offset), footage(k, offset, 1000))
+			b.Meta.File.BeganUsec, b.Meta.File.LostBytes = 7, lost
+			must(t, m.Append('V', b))
+		}
+		shoot(0, 0)
+		must(t, m.End())
+		shoot(1000, 400)
+		fsys.err = syscall.EIO
+		if err := m.End(); !errors.Is(err, syscall.EIO) {
+			t.Error(err)
+		}
+		fsys.err = nil
+		now.now += 2 * time.Second
+		if next {
+			must(t, v.Begin(vault.Ground, vault.RecordID{}))
+		}
+		shoot(2000, 20)
+		must(t, m.End())
+		must(t, v.Close())
+		want, got := map[bool]int64{false: 420, true: 1420}[next], int64(0)
+		must(t, eachForm(d.Files(), func(record, file string, data []byte, id age.Identity) error {
+			return (&pieces{do: func(m *segment.Meta, data []byte) error {
+				if m.File.Offset == 2000 {
+					got = m.File.LostBytes
+				}
+				return nil
+			}}).read(data, id)
+		}))
+		if got != want {
+			t.Errorf("next record %v: %d bytes are told as lost, want %d", next, got, want)
+		}
+	}
+}
+
 // brokenFS fails each call that writes, while err is set.
 type brokenFS struct {
 	vault.FS

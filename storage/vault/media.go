@@ -67,9 +67,11 @@ type mediaKey struct {
 
 // lostPiece is what a medium that failed has cost of a file.
 type lostPiece struct {
-	place *place
-	id    int
-	piece segment.Range
+	place   *place
+	id      int
+	began   int64 // segment.File.BeganUsec: with the id it tells the file in the next record
+	piece   segment.Range
+	dropped int64 // segment.File.LostBytes of the blocks in it
 }
 
 // mediaFile is a segment that is being written.
@@ -77,6 +79,7 @@ type mediaFile struct {
 	*mediaSegment
 	key     mediaKey
 	id      int
+	began   int64 // segment.File.BeganUsec
 	file    *hashedFile
 	sealer  *seal.Sealer
 	begun   time.Duration
@@ -91,8 +94,9 @@ type mediaFile struct {
 
 // pendingPiece is a piece of a file that is lost where the medium fails now.
 type pendingPiece struct {
-	end   int64 // of its block in the plaintext
-	piece segment.Range
+	end     int64 // of its block in the plaintext
+	piece   segment.Range
+	dropped int64 // what its block tells as lost before it, and no other will
 }
 
 // NewMedia returns what writes streams V and P. fs is a handle of its own on the tree of the
@@ -339,7 +343,7 @@ func (m *Media) write(f *mediaFile, b *segment.Block) (err error) {
 		c.Meta.Header = m.box.header(f.mediaSegment)
 	}
 	meta := *b.Meta.File
-	c.Meta.File = &meta
+	c.Meta.File, f.began = &meta, meta.BeganUsec
 	told := len(f.pending)
 	m.tell(f, &meta)
 	if m.buf, err = m.enc.Append(m.buf[:0], &c); err != nil && f.span.blocks == 0 {
@@ -363,7 +367,7 @@ func (m *Media) write(f *mediaFile, b *segment.Block) (err error) {
 	for i := range f.pending[told:] {
 		f.pending[told+i].end = f.plain
 	}
-	f.pending = append(f.pending, pendingPiece{f.plain, segment.Range{From: meta.Offset, To: meta.Offset + int64(len(b.Data))}})
+	f.pending = append(f.pending, pendingPiece{f.plain, segment.Range{From: meta.Offset, To: meta.Offset + int64(len(b.Data))}, meta.LostBytes})
 	delete(m.lost, f.key)
 	return nil
 }
@@ -376,12 +380,13 @@ func (m *Media) tell(f *mediaFile, meta *segment.File) {
 		return
 	case l.place == f.place && l.id == meta.ID:
 		meta.Lost = append(slices.Clone(meta.Lost), l.piece)
-		f.pending = append(f.pending, pendingPiece{f.plain, l.piece}) // to be said again, if this is lost
-	case meta.Continues == l.place.rec.id.String():
-		meta.LostBytes += l.piece.To - l.piece.From // offsets count anew
+		f.pending = append(f.pending, pendingPiece{f.plain, l.piece, 0}) // to be said again, if this is lost
+	case meta.Continues == l.place.rec.id.String(), l.id == meta.ID && l.began == meta.BeganUsec && l.began != 0:
+		meta.LostBytes += l.piece.To - l.piece.From // offsets count anew, or from what came in another record
 	default:
 		return
 	}
+	meta.LostBytes += l.dropped
 	meta.Why = cmp.Or(meta.Why, "the medium failed")
 }
 
@@ -453,11 +458,12 @@ func (m *Media) seal(f *mediaFile) error {
 // fail gives a segment up. What it made durable stays, and leaf X names it.
 func (m *Media) fail(f *mediaFile, cause error) error {
 	if len(f.pending) > 0 {
-		lost := f.pending[0].piece
+		lost := lostPiece{place: f.place, id: f.id, began: f.began, piece: f.pending[0].piece}
 		for _, p := range f.pending {
-			lost.From, lost.To = min(lost.From, p.piece.From), max(lost.To, p.piece.To)
+			lost.piece.From, lost.piece.To = min(lost.piece.From, p.piece.From), max(lost.piece.To, p.piece.To)
+			lost.dropped += p.dropped
 		}
-		m.lost[f.key] = lostPiece{f.place, f.id, lost}
+		m.lost[f.key] = lost
 	}
 	m.putOff(f.letter, cause)
 	f.sealer.Abandon()

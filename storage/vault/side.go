@@ -27,7 +27,6 @@ const (
 // side is what waits for a stream beside telemetry. It outlives the record.
 type side struct {
 	letter  byte
-	bytes   int   // that end a segment: of its blocks
 	room    int64 // what a flush may need of the medium: a chunk, and the closed form
 	blocks  []segment.Block
 	held    int           // bytes of data in blocks

@@ -47,19 +47,19 @@ func newBoard(t testing.TB, vaultKeys ...string) *board {
 // newBoardInMemory is a board whose vault lies in memory: what is promised is promised for a medium
 // that syncs within 50 ms, which the disk of a busy machine does not always. A killed process
 // takes nothing along that it has written, so that the medium makes no other difference.
-func newBoardInMemory(t testing.TB) *board {
+func newBoardInMemory(t testing.TB, more ...string) *board {
 	t.Helper()
 	var s syscall.Statfs_t
 	if err := syscall.Statfs("/dev/shm", &s); err != nil || s.Bavail*uint64(s.Bsize) < 1<<30 {
 		t.Log("no room in /dev/shm: the vault is on the disk")
-		return newBoard(t)
+		return newBoard(t, more...)
 	}
 	medium, err := os.MkdirTemp("/dev/shm", "holdfast")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(medium) })
-	b := newBoard(t, fmt.Sprintf("path = %q", filepath.Join(medium, "vault")))
+	b := newBoard(t, append([]string{fmt.Sprintf("path = %q", filepath.Join(medium, "vault"))}, more...)...)
 	b.medium = medium
 	return b
 }

@@ -39,7 +39,7 @@ func (b *board) smallMedium(mib int, vaultKeys ...string) {
 		b.t.Skipf("no small file system: %q, %v", line, err)
 	}
 	b.medium, b.space = fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, at), cmd.Process.Pid
-	b.configure(b.path("fc"), append(vaultKeys, `path = "medium/vault"`)...)
+	b.configure(b.path("fc"), append([]string{`path = "medium/vault"`}, vaultKeys...)...)
 }
 
 // fill takes all free space but leave bytes of the medium, and returns the file that holds it.

@@ -54,7 +54,7 @@ func TestDocumentReadme(t *testing.T) {
 // TestDocumentExample reads the example out of the specification, with nothing else at hand.
 func TestDocumentExample(t *testing.T) {
 	section := appendix(t, "## Appendix B.")
-	line := regexp.MustCompile("holdfast-[0-9a-f]{8}\\+[0-9a-f]{8}\\+[A-Za-z0-9+/=]+").FindString(section)
+	line := regexp.MustCompile(`holdfast-[0-9a-f]{8}\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+`).FindString(section)
 	device, err := keys.DeviceIDOf(line)
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package aplog_test
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -314,5 +313,3 @@ func content(seed uint64, n int) []byte {
 	}
 	return b
 }
-
-func same(a, b []byte) bool { return bytes.Equal(a, b) }

@@ -8,15 +8,14 @@ import (
 
 // output is one file that goes into the Store.
 type output struct {
-	store  Store
-	f      segment.File // what all its blocks say
-	lost   []segment.Range
-	told   int // how many of lost a block has told
-	whole  int64
-	why    string
-	last   uint64 // number of its newest block
-	bytes  int64
-	digest *digest // nil: nobody compares this file
+	store Store
+	f     segment.File // what all its blocks say
+	lost  []segment.Range
+	told  int // how many of lost a block has told
+	whole int64
+	why   string
+	last  uint64 // number of its newest block
+	bytes int64
 }
 
 func (o *output) block(off int64, now time.Duration) segment.File {

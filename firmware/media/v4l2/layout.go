@@ -85,7 +85,7 @@ const (
 	write = 1
 	read  = 2
 
-	queryCap  = read<<30 | uint32(unsafe.Sizeof(capability{}))<<16 | 'V'<<8 | 0
+	queryCap  = read<<30 | uint32(unsafe.Sizeof(capability{}))<<16 | 'V'<<8 // number 0
 	enumFmt   = (read|write)<<30 | uint32(unsafe.Sizeof(formatDescription{}))<<16 | 'V'<<8 | 2
 	getFmt    = (read|write)<<30 | uint32(unsafe.Sizeof(format{}))<<16 | 'V'<<8 | 4
 	setFmt    = (read|write)<<30 | uint32(unsafe.Sizeof(format{}))<<16 | 'V'<<8 | 5

@@ -44,12 +44,6 @@ func (t tree) below(dir string) []string {
 // edit replaces a file by what f makes of a copy of it.
 func (t tree) edit(name string, f func([]byte) []byte) { t[name] = f(bytes.Clone(t[name])) }
 
-// move renames a file.
-func (t tree) move(from, to string) {
-	t[to] = t[from]
-	delete(t, from)
-}
-
 // removeAll removes a folder.
 func (t tree) removeAll(dir string) {
 	for _, n := range t.below(dir) {

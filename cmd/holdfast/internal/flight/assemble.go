@@ -60,6 +60,7 @@ type file struct {
 	ended   bool
 	sum     string // of the whole, as the board said
 	lostEnd int64  // behind what is told to be lost
+	gone    spans  // told to be lost, of a file from the record before
 	dropped int64  // bytes that no offset counts
 	refused int64  // bytes of pieces beyond the limits
 	differs int64  // bytes that came again, and were others
@@ -129,6 +130,9 @@ func (s *files) told(letter byte, m *segment.File) error {
 	}
 	for _, r := range m.Lost { // a hole is what was not had; what is told to be lost reaches behind the last piece at most
 		f.lostEnd = max(f.lostEnd, min(r.To, maxFile))
+		if f.goesOn && len(f.gone) < maxHoles {
+			f.gone.add(max(r.From, 0), min(r.To, maxFile))
+		}
 	}
 	if m.LostBytes > 0 {
 		f.dropped = min(f.dropped+min(m.LostBytes, 1<<60), 1<<60)

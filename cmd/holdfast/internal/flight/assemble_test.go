@@ -330,3 +330,41 @@ func checkModel(t *testing.T, dir string, r *FileReport, want map[int64]byte) {
 		t.Errorf("%+v: %d bytes came, %d in holes", r, len(want), holes)
 	}
 }
+
+// TestGoesOn: of a video that goes on in a record, what lies before is not missing, but what this
+// record is told to have lost of it is; where only its end came, nothing is.
+func TestGoesOn(t *testing.T) {
+	for name, c := range map[string]struct {
+		lost   []segment.Range
+		bytes  string
+		offset int64
+		size   int64
+		want   int64
+	}{
+		"whole":               {nil, "abc", 1000, 1003, 0},
+		"its end alone":       {nil, "", 1000, 1000, 0},
+		"the beginning lost":  {[]segment.Range{{From: 400, To: 1000}}, "abc", 1000, 1003, 600},
+		"all but the end":     {[]segment.Range{{From: 400, To: 1000}}, "", 1000, 1000, 600},
+		"lost in the middle":  {[]segment.Range{{From: 1003, To: 1009}}, "abc", 1000, 1009, 6},
+		"lost around a piece": {[]segment.Range{{From: 900, To: 1009}}, "abc", 1000, 1009, 106},
+	} {
+		s := newFiles(t.TempDir())
+		s.began = 50
+		m := &segment.File{ID: 3, Kind: "video", Source: "cam", Format: "h264", BeganUsec: 7, Offset: c.offset, Lost: c.lost}
+		err := s.told('V', m)
+		if err == nil && c.bytes != "" {
+			err = s.piece('V', m, []byte(c.bytes))
+		}
+		end := &segment.File{ID: 3, Kind: "video", Source: "cam", Format: "h264", BeganUsec: 7, Offset: c.size, Size: c.size, End: true}
+		if err == nil {
+			err = s.told('V', end)
+		}
+		reports, err2 := s.finish(times{})
+		if err != nil || err2 != nil || len(reports) != 1 {
+			t.Fatal(name, err, err2, len(reports))
+		}
+		if r := reports[0]; r.LostBytes != c.want || !r.GoesOn || r.StartsAt != c.offset || r.Complete != (c.want == 0) {
+			t.Errorf("%s: %d bytes lost, want %d: %+v", name, r.LostBytes, c.want, r)
+		}
+	}
+}

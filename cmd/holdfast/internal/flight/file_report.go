@@ -88,7 +88,7 @@ func (s *files) report(f *file, t times) (*FileReport, error) {
 	m := &f.meta
 	holes, starts := f.holes()
 	r := &FileReport{Name: f.name, Stream: string(f.letter), ID: f.id, Kind: m.Kind, Source: m.Source, Format: format(m.Format, "dat"),
-		Size: f.extent(), Bytes: total(f.had), Holes: [][2]int64{}, LostBytes: total(holes) + f.dropped, DifferentBytes: f.differs, RefusedBytes: f.refused,
+		Size: f.extent(), Bytes: total(f.had), Holes: [][2]int64{}, LostBytes: total(holes) + f.dropped + f.goneBefore(starts), DifferentBytes: f.differs, RefusedBytes: f.refused,
 		Of: m.Of, Log: m.Log, Called: m.Name, Continues: m.Continues, GoesOn: f.goesOn, StartsAt: starts}
 	r.Complete = f.ended && r.LostBytes == 0 && f.refused == 0
 	for _, h := range holes[:min(len(holes), maxHoles)] {
@@ -113,12 +113,26 @@ func (s *files) report(f *file, t times) (*FileReport, error) {
 func (f *file) extent() int64 { return max(f.size-f.base, f.had.end(), f.lostEnd-f.base) }
 
 // holes returns what is not there. What lies before the first byte of a file that began in the
-// record before is no hole: starts tells where it begins.
+// record before is no hole, also where nothing but its end came in this one: starts tells where it
+// begins.
 func (f *file) holes() (holes []segment.Range, starts int64) {
-	if f.goesOn && f.base == 0 && len(f.had) > 0 {
+	switch {
+	case !f.goesOn || f.base != 0:
+	case len(f.had) > 0:
 		starts = f.had[0].From
+	default:
+		starts = min(f.meta.Offset, f.extent())
 	}
 	return f.had.missing(starts, f.extent()), starts + f.base
+}
+
+// goneBefore counts what this record is told to have lost of a file before the first byte that it has
+// of it.
+func (f *file) goneBefore(starts int64) (n int64) {
+	for _, r := range f.gone {
+		n += max(min(r.To, starts)-r.From, 0)
+	}
+	return n
 }
 
 // sum compares the file with what the board said of it. With a hole there is nothing to compare.
