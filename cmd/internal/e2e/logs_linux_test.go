@@ -161,7 +161,9 @@ func (s *sortie) wantStreamed(c logCase) {
 	if hole, ok := wrongHole(came, logs[0]); !ok {
 		s.t.Errorf("%v: block %d: came %v, which is not what is told: %s", c, hole, came[hole], describeLogs(logs))
 	}
-	if sent := s.sum.Vehicle.StreamBytes; len(served) < 10_000 || len(served) > sent || len(served) < sent-200 {
+	// What the autopilot had not sent yet when the stream was ended some seconds after the landing,
+	// nobody knows of but itself.
+	if sent := s.sum.Vehicle.StreamBytes; len(served) < 10_000 || len(served) > sent {
 		s.t.Errorf("%v: %d bytes came of a stream of %d", c, len(served), sent)
 	}
 }
