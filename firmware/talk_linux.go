@@ -307,6 +307,10 @@ var batteryIDs = []uint32{(&ardupilotmega.MessageSysStatus{}).GetID(), (&ardupil
 // batteryFor is how long a battery must be low: a value that is wrong once acts on nothing.
 const batteryFor = 10 * time.Second
 
+// batteryLogs is how long the autopilot's log may hold that up: ArduPilot logs for 15 s more behind a
+// landing, and the power is about to fail.
+const batteryLogs = 3 * time.Minute
+
 // Handle takes what the autopilot says of its battery; -1 says that it does not know.
 func (b *batteryWatch) Handle(m message.Message, f *mavlink.Frame) {
 	a, found := b.t.part.Sender().Autopilot()
@@ -340,6 +344,14 @@ func (b *batteryWatch) SetArmed(armed bool) {
 	}
 }
 
+// wait is how long a battery must be low now.
+func (b *batteryWatch) wait() time.Duration {
+	if b.t.logs != nil && b.t.logs.Busy() {
+		return batteryLogs
+	}
+	return batteryFor
+}
+
 // Step ends the record when the battery has been low on the ground for long enough, and asks for the
 // power to be switched off when all is sealed.
 func (b *batteryWatch) Step(now time.Duration) time.Duration {
@@ -347,7 +359,7 @@ func (b *batteryWatch) Step(now time.Duration) time.Duration {
 		b.low = now // the autopilot's log is to come first, where it is short
 	}
 	b.landed = false
-	if b.low == 0 || b.armed || now-b.low < batteryFor {
+	if b.low == 0 || b.armed || now-b.low < b.wait() {
 		return now + time.Second
 	}
 	if !b.acted {

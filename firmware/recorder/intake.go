@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"holdfast/mavlink"
@@ -149,7 +150,9 @@ func (in *intake) serve(ctx context.Context, src link.Source) (done bool) {
 // connect has what is sent go to src, where that takes anything; nil: nowhere.
 func (in *intake) connect(src link.Source) {
 	dst, _ := src.(io.Writer)
-	in.r.outlets[in.index].open(dst, src != nil && src.HoldsBack())
+	// Only over TCP may a peer be one that ends its dump by closing, and resets it when it is answered.
+	patient := src != nil && src.HoldsBack() && strings.HasPrefix(in.cfg.Device, "tcp:")
+	in.r.outlets[in.index].open(dst, patient)
 	in.lively = in.r.cfg.Now()
 	in.joined = in.lively
 	in.r.setLinkUp(in.index, src != nil)

@@ -198,6 +198,10 @@ func (l *Logs) Step(now time.Duration) (next time.Duration) {
 	return min(next, l.cross.step(l, l.now))
 }
 
+// Busy reports whether a pull is under way or about to begin: the logs that the autopilot holds may
+// not all be in the record.
+func (l *Logs) Busy() bool { return l.cfg.Mode.pulls() && l.pull.phase != phaseIdle }
+
 // alive reports whether the autopilot was heard lately.
 func (l *Logs) alive() bool {
 	return l.everHeard && l.armedKnown && l.now-l.heard < silence
