@@ -175,6 +175,7 @@ func sealedFlow(cfg *config.Config, letter byte, what, file string) DataFlow {
 func boardFlows(cfg *config.Config) []DataFlow {
 	flows := []DataFlow{
 		{Direction: "kept", What: "device key (names this board and signs for it; opens nothing)", Where: cfg.Vault.DeviceKey, Form: "file, mode 0600", Who: whoRoot},
+		{Direction: "kept", What: "which of the autopilot's logs were pulled (salted hashes)", Where: filepath.Join(filepath.Dir(cfg.Vault.DeviceKey), pulledName), Form: "text, mode 0600", Who: whoRoot},
 		{Direction: "kept", What: "health (counts and states; no position, no key)", Where: cfg.Status.File, Form: "JSON, in clear", Who: whoAll},
 		{Direction: "out", What: "state of the board", Where: "LED: " + cfg.Status.LED, Form: "blink patterns", Who: "who sees the board"},
 		{Direction: "in", What: "presses", Where: "button: " + cfg.Status.Button, Form: "an event in the record", Who: whoRecorder},

@@ -53,7 +53,7 @@ func newTalk(cfg *config.Config, log *slog.Logger) *talk {
 		LogBeats: p.AutopilotLog == config.LogStream || p.AutopilotLog == config.LogBoth,
 	})
 	if p.Send && p.AutopilotLog != config.LogOff {
-		t.logs = newLogPart(t)
+		t.logs = newLogPart(t, log)
 		t.part.Plug(t.logs, aplog.Heard()...)
 	}
 	if len(cfg.Camera) > 0 {
@@ -155,6 +155,9 @@ func (t *talk) run(ctx context.Context) error {
 	for n := 0; t.logs != nil && n < closeTries && !t.logs.Close(); n++ {
 		time.Sleep(closePause) // until the recorder has taken some of what waits
 	}
+	if t.logs != nil {
+		t.logs.pulled.close()
+	}
 	return err
 }
 
@@ -170,13 +173,15 @@ func (t *talk) heard(link int, f *mavlink.Frame) { t.part.Heard(link, f) }
 // logPart plugs package aplog in.
 type logPart struct {
 	*aplog.Logs
-	t *talk
+	t      *talk
+	pulled *pulledLogs
 }
 
-func newLogPart(t *talk) *logPart {
+func newLogPart(t *talk, log *slog.Logger) *logPart {
 	p := &t.cfg.Policy
-	return &logPart{t: t, Logs: aplog.New(aplog.Config{
-		Out: t.part.Sender(), Store: (*logStore)(t), Event: t.Event, Now: sinceBoot(), Mode: aplog.Mode(p.AutopilotLog),
+	pulled := openPulled(t.cfg, log)
+	return &logPart{t: t, pulled: pulled, Logs: aplog.New(aplog.Config{
+		Known: pulled.known, Pulled: pulled.pulled, Out: t.part.Sender(), Store: (*logStore)(t), Event: t.Event, Now: sinceBoot(), Mode: aplog.Mode(p.AutopilotLog),
 		Erase: p.EraseLogs, Rate: p.LogRate, Flight: func() string { return t.r.LastFlight() }, NewID: t.fileID,
 	})}
 }
@@ -186,6 +191,7 @@ func (l *logPart) Step(now time.Duration) time.Duration {
 	if a, found := l.t.part.Sender().Autopilot(); found {
 		l.SetAutopilot(a.System, uint8(a.Flavour))
 	}
+	l.pulled.step(now)
 	return l.Logs.Step(now)
 }
 

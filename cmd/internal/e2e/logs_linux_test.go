@@ -161,14 +161,12 @@ func (s *sortie) wantStreamed(c logCase) {
 	if hole, ok := wrongHole(came, logs[0]); !ok {
 		s.t.Errorf("%v: block %d: came %v, which is not what is told: %s", c, hole, came[hole], describeLogs(logs))
 	}
-	if sent := s.sum.Vehicle.StreamBytes; len(served) < 10_000 || all > sent || all < sent-200*logsStreamed {
+	// What the autopilot had not sent yet when the stream was ended some seconds after the landing,
+	// nobody knows of but itself.
+	if sent := s.sum.Vehicle.StreamBytes; len(served) < 10_000 || all > sent {
 		s.t.Errorf("%v: %d bytes came of streams of %d", c, all, sent)
 	}
 }
-
-// logsStreamed is how many logs a vehicle begins at most in these flights: when it is found, behind the
-// flight, and one more where START was lost.
-const logsStreamed = 3
 
 // blocks puts together what ArduPilot's stream brought to the board: of the flight, whose log is the
 // longest one. It begins a new one behind that. all is the size of all logs.
