@@ -169,7 +169,7 @@ func (in *intake) read() error {
 		now := in.r.cfg.Now()
 		if n > 0 {
 			in.take(now, in.buf[:n])
-			if in.trickles(now, n) && in.r.cfg.Pause != nil {
+			if in.trickles(now, n) && in.r.cfg.Pause != nil && !datagrams(in.src) {
 				in.r.cfg.Pause()
 			}
 		}
@@ -182,6 +182,13 @@ func (in *intake) read() error {
 			return err
 		}
 	}
+}
+
+// datagrams tells whether a read gives one datagram. To pause then lets nothing gather: each would
+// wait by itself, and what comes at more than the rate of the pauses would pile up and be lost.
+func datagrams(src link.Source) bool {
+	d, ok := src.(interface{ Datagrams() bool })
+	return ok && d.Datagrams()
 }
 
 // trickles tells whether so little comes that it can be let gather for a moment: the last window

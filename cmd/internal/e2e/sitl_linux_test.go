@@ -72,7 +72,7 @@ func (s sitl) test(t *testing.T, program string) {
 		return func() bool {
 			if now := time.Now(); now.After(next) {
 				g.arm(want)
-				next = now.Add(2 * time.Second)
+				next = now.Add(time.Second)
 			}
 			is, _ := b.health()["armed"].(bool)
 			return is == want
@@ -183,7 +183,7 @@ func (g *ground) say(m message.Message) {
 	}
 }
 
-// force is what makes COMPONENT_ARM_DISARM arm without checks.
+// force makes ArduPilot arm without its checks. PX4 checks whatever comes from outside.
 const force = 21196
 
 func (g *ground) arm(on bool) {
