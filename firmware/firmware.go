@@ -81,7 +81,18 @@ func Record(ctx context.Context, o Options) error {
 	if err := p.openMedia(v, r); err != nil {
 		return errors.Join(err, v.Close())
 	}
-	return errors.Join(runWithStatus(ctx, o, r, notify, p), v.Close())
+	medium, err := newMediumWatch(cfg.Vault.Path)
+	if err != nil {
+		return errors.Join(fmt.Errorf("vault: %w", err), v.Close())
+	}
+	ctx, anew := context.WithCancelCause(ctx)
+	defer anew(nil)
+	go medium.follow(ctx, func() bool { return r.Snapshot().State == "fault" }, anew)
+	err = runWithStatus(ctx, o, r, notify, p)
+	if errors.Is(context.Cause(ctx), ErrMountedAnew) {
+		err = errors.Join(ErrMountedAnew, err)
+	}
+	return errors.Join(err, v.Close())
 }
 
 // sealedVault opens the vault for the recipients of the configuration.

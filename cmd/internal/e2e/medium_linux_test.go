@@ -113,6 +113,22 @@ func (d *loopMedium) mend() {
 	d.inside("losetup", "-c", d.device)
 }
 
+// pull takes the disk away: what is open fails, and the folder is empty.
+func (d *loopMedium) pull() {
+	d.b.t.Helper()
+	d.cut()
+	d.inside("umount", "-l", d.at)
+}
+
+// put brings the disk back, as whoever puts a card in again: checked, and mounted at the same place.
+func (d *loopMedium) put() {
+	d.b.t.Helper()
+	if out, err := d.b.inside("e2fsck", "-p", "-f", d.image+".kept"); err != nil && !strings.Contains(err.Error(), "exit status 1") {
+		d.b.t.Fatalf("e2fsck: %v: %s", err, out)
+	}
+	d.inside("mount", "-o", "loop", d.image+".kept", d.at)
+}
+
 // takeOffPlain is takeOff with a camera's component admitted.
 func (b *board) takeOffPlain(args ...string) *sortie {
 	b.t.Helper()

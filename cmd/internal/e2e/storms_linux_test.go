@@ -220,6 +220,49 @@ func TestBadMedium(t *testing.T) {
 	t.Logf("video: %d bytes of %d lost", lost, total)
 }
 
+// TestPulledMedium: the card is pulled in a flight with video, and put in again. holdfastd stays, and
+// goes on with a recorder that sees the new mount; all that was durable before is there, and what
+// came after is.
+func TestPulledMedium(t *testing.T) {
+	t.Parallel()
+	b := newBoard(t)
+	d := b.loopMedium(128, `reserve = "1MiB"`, camera(t, "front", "h264", 75, 300<<10, 1<<30))
+	line, daemon := b.pty(), b.run()
+	pid := daemon.part("record")
+	frames := flight(t, 75)
+	half := len(frames) / 2
+	send(t, line, join(frames[:half]))
+	b.watch("video, and frames", func(r []*opened) bool {
+		got, _ := footageOf(t, r, "front")
+		return len(got) > 0 && len(allFrames(r)) == half
+	})
+	<-time.After(5 * time.Second) // a recorder that dies at once is taken for a mistake in its configuration
+	d.pull()
+	during := frames[half : half+500]
+	send(t, line, join(during))
+	waitFor(t, patience, "fault in status.json", func() bool { return b.state() == "fault" && b.health()["last_error"] != "" })
+	d.put()
+	waitFor(t, sortiePatience, "recording on the new mount", func() bool { return daemon.part("record") != pid && b.state() != "fault" })
+	send(t, line, join(frames[half+500:]))
+	b.watch("video and frames again", func(r []*opened) bool {
+		return len(allFrames(r)) >= len(frames)-len(during) && events(r, "armed", "") > 0
+	})
+	if !daemon.running() {
+		t.Fatalf("holdfastd has ended: %s", daemon.errs.String())
+	}
+	daemon.stop()
+	code, state, _ := b.list()
+	if code != 3 || state != "cut" {
+		t.Errorf("list: %d, %s", code, state)
+	}
+	records := b.open(code)
+	got := allFrames(records)
+	wantFrames(t, "before the pull", got[:min(half, len(got))], frames[:half])
+	after := frames[half+500:]
+	wantFrames(t, "after it", got[max(len(got)-len(after), 0):], after)
+	t.Logf("%d of %d frames that came while there was no medium are there; events %v", len(got)-half-len(after), len(during), counts(allEvents(records)))
+}
+
 // reserved tells whether the records say that a camera found no room but the reserve.
 func reserved(records []*opened, source string) bool {
 	for _, r := range records {
