@@ -146,7 +146,8 @@ func vaultFlows(cfg *config.Config) []DataFlow {
 	}
 	return append(flows,
 		DataFlow{Direction: "kept", What: "public log (counters, sizes, hashes, times since boot; no place, date or name)", Where: filepath.Join(cfg.Vault.Path, "*", "LOG"), Form: "signed, in clear", Who: whoAll},
-		DataFlow{Direction: "kept", What: "each flight's public key, and its secret wrapped for the recipients", Where: filepath.Join(cfg.Vault.Path, "*", "F*", "flight.*"), Form: "text and age files", Who: "the recipients; the board cannot open it"},
+		DataFlow{Direction: "kept", What: "each record's public key, and its secret wrapped for the recipients", Where: filepath.Join(cfg.Vault.Path, "*", "[FG]*", "flight.*"), Form: "text and age files", Who: "the recipients; the board cannot open it"},
+		DataFlow{Direction: "kept", What: "how to open and check a vault without this program", Where: filepath.Join(cfg.Vault.Path, "*", "README.txt"), Form: "text, the same on every board but for the device's name", Who: whoAll},
 	)
 }
 
@@ -174,9 +175,13 @@ func sealedFlow(cfg *config.Config, letter byte, what, file string) DataFlow {
 func boardFlows(cfg *config.Config) []DataFlow {
 	flows := []DataFlow{
 		{Direction: "kept", What: "device key (names this board and signs for it; opens nothing)", Where: cfg.Vault.DeviceKey, Form: "file, mode 0600", Who: whoRoot},
+		{Direction: "kept", What: "which of the autopilot's logs were pulled (salted hashes)", Where: filepath.Join(filepath.Dir(cfg.Vault.DeviceKey), pulledName), Form: "text, mode 0600", Who: whoRoot},
 		{Direction: "kept", What: "health (counts and states; no position, no key)", Where: cfg.Status.File, Form: "JSON, in clear", Who: whoAll},
 		{Direction: "out", What: "state of the board", Where: "LED: " + cfg.Status.LED, Form: "blink patterns", Who: "who sees the board"},
 		{Direction: "in", What: "presses", Where: "button: " + cfg.Status.Button, Form: "an event in the record", Who: whoRecorder},
+	}
+	if cfg.Policy.Send {
+		flows = append(flows, DataFlow{Direction: "in", What: "load, memory and temperature of the board", Where: strings.Join(healthFiles, ", "), Form: "numbers; told to the autopilot", Who: whoRecorder})
 	}
 	if cfg.Policy.ArmingVeto {
 		flows = append(flows, DataFlow{Direction: "in", What: "override of the arming veto", Where: cfg.Policy.ArmingOverride, Form: "text; its presence lifts the veto, its words are sealed", Who: whoAll})

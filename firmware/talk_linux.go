@@ -53,7 +53,7 @@ func newTalk(cfg *config.Config, log *slog.Logger) *talk {
 		LogBeats: p.AutopilotLog == config.LogStream || p.AutopilotLog == config.LogBoth,
 	})
 	if p.Send && p.AutopilotLog != config.LogOff {
-		t.logs = newLogPart(t)
+		t.logs = newLogPart(t, log)
 		t.part.Plug(t.logs, aplog.Heard()...)
 	}
 	if len(cfg.Camera) > 0 {
@@ -155,6 +155,9 @@ func (t *talk) run(ctx context.Context) error {
 	for n := 0; t.logs != nil && n < closeTries && !t.logs.Close(); n++ {
 		time.Sleep(closePause) // until the recorder has taken some of what waits
 	}
+	if t.logs != nil {
+		t.logs.pulled.close()
+	}
 	return err
 }
 
@@ -170,13 +173,15 @@ func (t *talk) heard(link int, f *mavlink.Frame) { t.part.Heard(link, f) }
 // logPart plugs package aplog in.
 type logPart struct {
 	*aplog.Logs
-	t *talk
+	t      *talk
+	pulled *pulledLogs
 }
 
-func newLogPart(t *talk) *logPart {
+func newLogPart(t *talk, log *slog.Logger) *logPart {
 	p := &t.cfg.Policy
-	return &logPart{t: t, Logs: aplog.New(aplog.Config{
-		Out: t.part.Sender(), Store: (*logStore)(t), Event: t.Event, Now: sinceBoot(), Mode: aplog.Mode(p.AutopilotLog),
+	pulled := openPulled(t.cfg, log)
+	return &logPart{t: t, pulled: pulled, Logs: aplog.New(aplog.Config{
+		Known: pulled.known, Pulled: pulled.pulled, Out: t.part.Sender(), Store: (*logStore)(t), Event: t.Event, Now: sinceBoot(), Mode: aplog.Mode(p.AutopilotLog),
 		Erase: p.EraseLogs, Rate: p.LogRate, Flight: func() string { return t.r.LastFlight() }, NewID: t.fileID,
 	})}
 }
@@ -186,6 +191,7 @@ func (l *logPart) Step(now time.Duration) time.Duration {
 	if a, found := l.t.part.Sender().Autopilot(); found {
 		l.SetAutopilot(a.System, uint8(a.Flavour))
 	}
+	l.pulled.step(now)
 	return l.Logs.Step(now)
 }
 
@@ -289,16 +295,21 @@ func (c *cameraPart) Event(kind, detail string) { c.t.Event(kind, detail) }
 
 // batteryWatch acts on a low battery while the vehicle is disarmed.
 type batteryWatch struct {
-	t     *talk
-	armed bool
-	low   time.Duration // since when it is low; 0: it is not
-	acted bool
+	t      *talk
+	armed  bool
+	landed bool
+	low    time.Duration // since when it is low, or the vehicle has landed with it; 0: it is not
+	acted  bool
 }
 
 var batteryIDs = []uint32{(&ardupilotmega.MessageSysStatus{}).GetID(), (&ardupilotmega.MessageBatteryStatus{}).GetID()}
 
 // batteryFor is how long a battery must be low: a value that is wrong once acts on nothing.
 const batteryFor = 10 * time.Second
+
+// batteryLogs is how long the autopilot's log may hold that up: ArduPilot logs for 15 s more behind a
+// landing, and the power is about to fail.
+const batteryLogs = 3 * time.Minute
 
 // Handle takes what the autopilot says of its battery; -1 says that it does not know.
 func (b *batteryWatch) Handle(m message.Message, f *mavlink.Frame) {
@@ -324,13 +335,31 @@ func (b *batteryWatch) Handle(m message.Message, f *mavlink.Frame) {
 	}
 }
 
-// SetArmed implements autopilot.Sub.
-func (b *batteryWatch) SetArmed(armed bool) { b.armed = armed }
+// SetArmed implements autopilot.Sub. A landing with a low battery is one more occasion: arming has
+// undone what was done at the last one.
+func (b *batteryWatch) SetArmed(armed bool) {
+	b.landed = b.armed && !armed
+	if b.armed = armed; armed {
+		b.acted = false
+	}
+}
 
-// Step ends the record when the battery has been low for long enough, and asks for the power to be
-// switched off when all is sealed.
+// wait is how long a battery must be low now.
+func (b *batteryWatch) wait() time.Duration {
+	if b.t.logs != nil && b.t.logs.Busy() {
+		return batteryLogs
+	}
+	return batteryFor
+}
+
+// Step ends the record when the battery has been low on the ground for long enough, and asks for the
+// power to be switched off when all is sealed.
 func (b *batteryWatch) Step(now time.Duration) time.Duration {
-	if b.low == 0 || b.armed || now-b.low < batteryFor {
+	if b.landed && b.low != 0 {
+		b.low = now // the autopilot's log is to come first, where it is short
+	}
+	b.landed = false
+	if b.low == 0 || b.armed || now-b.low < b.wait() {
 		return now + time.Second
 	}
 	if !b.acted {

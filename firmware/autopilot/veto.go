@@ -52,7 +52,9 @@ func (v *veto) request(m *common.MessageCommandLong, e *entry) {
 		v.p.ack(e, m.Command, common.MAV_RESULT_ACCEPTED, approvalSeconds)
 		return
 	}
-	v.p.ack(e, m.Command, common.MAV_RESULT_DENIED, int32(common.MAV_ARM_AUTH_DENIED_REASON_GENERIC))
+	if !v.p.ack(e, m.Command, common.MAV_RESULT_DENIED, int32(common.MAV_ARM_AUTH_DENIED_REASON_GENERIC)) {
+		return // what was not said is no denial; PX4 asks again
+	}
 	if v.deny() {
 		v.p.texts.urgent = v.p.well.cause.DeniedText()
 	}

@@ -64,9 +64,7 @@ func (r *Recorder) armChanged(in *intake, at time.Duration) {
 		return
 	}
 	r.ring.armHeard = true
-	if armed {
-		r.armedAt.Store(int64(at))
-	}
+	r.armedAt.Store(int64(at))
 	r.armed.Store(armed)
 	r.tellNow()
 	b := r.ring.current()

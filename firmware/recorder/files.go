@@ -110,11 +110,13 @@ func (w *writer) passFiles(now time.Duration) {
 	}
 }
 
-// early tells whether a piece is about a flight whose record is not begun yet: it came behind the
-// word of arming, which waits in the ring with what came before it.
+// early tells whether a piece is about a record that is not begun yet: it came behind the word of
+// arming, or of disarming, which waits in the ring with what came before it.
 func (w *writer) early(b *segment.Block, now time.Duration) bool {
 	at := time.Duration(w.r.armedAt.Load())
-	return w.r.armed.Load() && w.kind != vault.Flight && !w.blocked(now) && now-at < filesEarly && b.Meta.File.BootUsec >= at.Microseconds()
+	armed, flight := w.r.armed.Load(), w.kind == vault.Flight
+	switching := armed && !flight || !armed && flight && w.v.Record().Number != 0
+	return switching && !w.blocked(now) && now-at < filesEarly && b.Meta.File.BootUsec >= at.Microseconds()
 }
 
 // recordForFiles begins a ground record where only flights are recorded and the autopilot's log of

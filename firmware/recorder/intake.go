@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"holdfast/mavlink"
@@ -149,7 +150,9 @@ func (in *intake) serve(ctx context.Context, src link.Source) (done bool) {
 // connect has what is sent go to src, where that takes anything; nil: nowhere.
 func (in *intake) connect(src link.Source) {
 	dst, _ := src.(io.Writer)
-	in.r.outlets[in.index].open(dst, src != nil && src.HoldsBack())
+	// Only over TCP may a peer be one that ends its dump by closing, and resets it when it is answered.
+	patient := src != nil && src.HoldsBack() && strings.HasPrefix(in.cfg.Device, "tcp:")
+	in.r.outlets[in.index].open(dst, patient)
 	in.lively = in.r.cfg.Now()
 	in.joined = in.lively
 	in.r.setLinkUp(in.index, src != nil)
@@ -166,7 +169,7 @@ func (in *intake) read() error {
 		now := in.r.cfg.Now()
 		if n > 0 {
 			in.take(now, in.buf[:n])
-			if in.trickles(now, n) && in.r.cfg.Pause != nil {
+			if in.trickles(now, n) && in.r.cfg.Pause != nil && !datagrams(in.src) {
 				in.r.cfg.Pause()
 			}
 		}
@@ -179,6 +182,13 @@ func (in *intake) read() error {
 			return err
 		}
 	}
+}
+
+// datagrams tells whether a read gives one datagram. To pause then lets nothing gather: each would
+// wait by itself, and what comes at more than the rate of the pauses would pile up and be lost.
+func datagrams(src link.Source) bool {
+	d, ok := src.(interface{ Datagrams() bool })
+	return ok && d.Datagrams()
 }
 
 // trickles tells whether so little comes that it can be let gather for a moment: the last window

@@ -71,7 +71,7 @@ type Recorder struct {
 	sentBytes atomic.Int64
 
 	armed atomic.Bool
-	// armedAt is when the newest flight began, in nanoseconds since boot.
+	// armedAt is when armed changed last, in nanoseconds since boot.
 	armedAt atomic.Int64
 	aloft   atomic.Bool // a flight was cut, and no heartbeat has said yet that it is over
 	frames  atomic.Int64

@@ -163,7 +163,11 @@ func (b *bench) record(cfg recorder.Config, l *line, f func(r *recorder.Recorder
 	if cfg.OpenLink == nil {
 		cfg.OpenLink = func(string, int) (link.Source, error) { return l, nil }
 	}
-	cfg.Links = []recorder.Link{{Name: "fc", Device: "test", Baud: 921600}}
+	device := "test"
+	if l != nil && l.holdsBack { // as only a TCP peer may
+		device = "tcp:test"
+	}
+	cfg.Links = []recorder.Link{{Name: "fc", Device: device, Baud: 921600}}
 	r := recorder.New(cfg)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -148,6 +148,9 @@ func (s *udpSource) Close() error                          { return closeError(s
 func (s *udpSource) LineErrors() (serial.LineErrors, bool) { return serial.LineErrors{}, false }
 func (s *udpSource) HoldsBack() bool                       { return false }
 
+// Datagrams tells that each Read gives one datagram, however much waits.
+func (s *udpSource) Datagrams() bool { return true }
+
 // netError turns an error of package net into those that Source promises.
 func netError(err error) error {
 	switch {

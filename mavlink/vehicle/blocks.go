@@ -68,10 +68,11 @@ func (v *Vehicle) hearBlockStatus(from sender, m *ardupilotmega.MessageRemoteLog
 	}
 }
 
+// startBlocks begins the stream. On the ground it has no more than what comes first, and begins no
+// log on the card.
 func (v *Vehicle) startBlocks(from sender) {
-	l := v.openLog()
 	s := &blockStream{to: from, heard: v.now}
-	for _, h := range l.header {
+	for _, h := range v.firstEntries() {
 		s.startup = append(s.startup, h...)
 	}
 	v.blocks = s

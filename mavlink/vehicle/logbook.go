@@ -58,6 +58,8 @@ type logbook struct {
 	logs  []*flightLog
 	open  *flightLog // the last of logs, or nil
 	next  int        // number of the next log; numbers do not come twice
+	// first are the entries of the next log, where a stream has them already.
+	first [][]byte
 }
 
 // Log is a log as it can be pulled.
@@ -153,12 +155,23 @@ func (v *Vehicle) openLog() *flightLog {
 	if v.opt.LogFile != nil {
 		l.left = v.opt.LogFile
 	} else {
-		l.header = formatOf(v.opt.Stack).header(v.us(), v.params)
+		l.header = v.firstEntries()
 		l.data = bytes.Join(l.header, nil)
 	}
 	v.logs.add(l)
-	v.logs.open = l
+	v.logs.open, v.logs.first = l, nil
 	return l
+}
+
+// firstEntries are those that tell how to read the log of this flight, or else of the next one.
+func (v *Vehicle) firstEntries() [][]byte {
+	switch {
+	case v.logs.open != nil:
+		return v.logs.open.header
+	case v.logs.first == nil && v.opt.LogFile == nil:
+		v.logs.first = formatOf(v.opt.Stack).header(v.us(), v.params)
+	}
+	return v.logs.first
 }
 
 // close ends the log of the flight; what is left of Options.LogFile is put into it.

@@ -153,9 +153,9 @@ func TestPowersAreTaken(t *testing.T) {
 	for unit, keeps := range map[string][]string{
 		"plain.service": nil, "other.service": nil, "user@1000.service": nil,
 		"holdfast-record.service": nil, "holdfast-media.service": nil,
-		"holdfast-guard.service":  {admin, bpf, ptrace, sys},
-		"systemd-udevd.service":   {admin, module, sys},
-		"systemd-sysctl.service":  {ptrace, sys},
+		"holdfast-guard.service": {admin, bpf, ptrace, sys},
+		"systemd-udevd.service":  {admin, module, sys},
+		"systemd-sysctl.service": {ptrace, sys},
 	} {
 		out, err := rate(t, root, unit, "--json=short")
 		var rows []row

@@ -367,7 +367,11 @@ func (m *Media) write(f *mediaFile, b *segment.Block) (err error) {
 	for i := range f.pending[told:] {
 		f.pending[told+i].end = f.plain
 	}
-	f.pending = append(f.pending, pendingPiece{f.plain, segment.Range{From: meta.Offset, To: meta.Offset + int64(len(b.Data))}, meta.LostBytes})
+	own := meta.LostBytes // but what the piece before it has
+	for _, p := range f.pending[told:] {
+		own -= p.dropped
+	}
+	f.pending = append(f.pending, pendingPiece{f.plain, segment.Range{From: meta.Offset, To: meta.Offset + int64(len(b.Data))}, own})
 	delete(m.lost, f.key)
 	return nil
 }
@@ -380,7 +384,7 @@ func (m *Media) tell(f *mediaFile, meta *segment.File) {
 		return
 	case l.place == f.place && l.id == meta.ID:
 		meta.Lost = append(slices.Clone(meta.Lost), l.piece)
-		f.pending = append(f.pending, pendingPiece{f.plain, l.piece, 0}) // to be said again, if this is lost
+		f.pending = append(f.pending, pendingPiece{f.plain, l.piece, l.dropped}) // to be said again, if this is lost
 	case meta.Continues == l.place.rec.id.String(), l.id == meta.ID && l.began == meta.BeganUsec && l.began != 0:
 		meta.LostBytes += l.piece.To - l.piece.From // offsets count anew, or from what came in another record
 	default:

@@ -154,25 +154,37 @@ func (s *sortie) wantStreamed(c logCase) {
 		s.wantULog(c, logs[0])
 		return
 	}
-	served, came := s.blocks()
+	served, came, all := s.blocks()
 	if err := sameOutside(logs[0].data, served, logs[0].Holes); err != nil || int(logs[0].Size) != len(served) {
 		s.t.Errorf("%v: %v; served were %d bytes: %s", c, err, len(served), describeLogs(logs))
 	}
 	if hole, ok := wrongHole(came, logs[0]); !ok {
 		s.t.Errorf("%v: block %d: came %v, which is not what is told: %s", c, hole, came[hole], describeLogs(logs))
 	}
-	if sent := s.sum.Vehicle.StreamBytes; len(served) < 10_000 || len(served) > sent || len(served) < sent-200 {
-		s.t.Errorf("%v: %d bytes came of a stream of %d", c, len(served), sent)
+	// What the autopilot had not sent yet when the stream was ended some seconds after the landing,
+	// nobody knows of but itself.
+	if sent := s.sum.Vehicle.StreamBytes; len(served) < 10_000 || all > sent {
+		s.t.Errorf("%v: %d bytes came of streams of %d", c, all, sent)
 	}
 }
 
-// blocks puts together what ArduPilot's stream brought to the board.
-func (s *sortie) blocks() (served []byte, came map[uint32]bool) {
+// blocks puts together what ArduPilot's stream brought to the board: of the flight, whose log is the
+// longest one. It begins a new one behind that. all is the size of all logs.
+func (s *sortie) blocks() (served []byte, came map[uint32]bool, all int) {
 	came = map[uint32]bool{}
+	var longest []byte
+	var longestCame map[uint32]bool
 	for _, m := range decode(s.said.frames) {
 		b, ok := m.(*ardupilotmega.MessageRemoteLogDataBlock)
 		if !ok {
 			continue
+		}
+		if b.Seqno == 0 && len(came) > 37 { // so many may come again
+			all += len(served)
+			if len(served) > len(longest) {
+				longest, longestCame = served, came
+			}
+			served, came = nil, map[uint32]bool{}
 		}
 		came[uint32(b.Seqno)] = true
 		if missing := (int(b.Seqno)+1)*len(b.Data) - len(served); missing > 0 {
@@ -180,7 +192,11 @@ func (s *sortie) blocks() (served []byte, came map[uint32]bool) {
 		}
 		copy(served[int(b.Seqno)*len(b.Data):], b.Data[:])
 	}
-	return served, came
+	all += len(served)
+	if len(longest) > len(served) {
+		return longest, longestCame, all
+	}
+	return served, came, all
 }
 
 // wrongHole finds a block that came and is told to be missing, or the other way round.

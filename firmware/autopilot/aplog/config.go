@@ -72,6 +72,11 @@ type Config struct {
 	Disarmed bool
 	// Flight names the newest flight that has ended, "" if none has; nil: none ever.
 	Flight func() (record string)
+	// Known tells whether an earlier run has a log, as the autopilot lists it; nil: none has. Pulled
+	// is told of each log that was pulled whole; nil: nobody wants to know. UTC is in seconds, and
+	// never 0: a log without a time is known within a run alone.
+	Known  func(id uint16, utc, size uint32) bool
+	Pulled func(id uint16, utc, size uint32)
 	// NewID numbers the files of the stream; nil: aplog counts from 1, which is right only if
 	// nobody else puts files into the stream.
 	NewID func() int

@@ -285,8 +285,11 @@ func (s *ftpServer) reply(req []byte, op uint8, offset uint32, data []byte, comp
 	p := m.Payload[:]
 	binary.LittleEndian.PutUint16(p, s.seq)
 	p[2], p[3], p[4], p[5] = s.session, op, uint8(len(data)), req[3]
-	if complete {
+	switch {
+	case complete:
 		p[6] = 1
+	case s.v.flavour == aplog.PX4 && req[3] == 15:
+		p[6] = 60 // never set
 	}
 	binary.LittleEndian.PutUint32(p[8:], offset)
 	copy(p[12:], data)

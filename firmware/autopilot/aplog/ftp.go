@@ -50,7 +50,7 @@ type ftpMessage struct {
 	session  uint8
 	op       uint8
 	reqOp    uint8
-	complete bool
+	complete bool  // PX4 leaves what its stack has in the byte of a reply that is not the last one: 60 in SITL
 	size     uint8 // of a read; else that of data
 	offset   uint32
 	data     []byte
@@ -76,7 +76,7 @@ func decodeFTP(m *ap.MessageFileTransferProtocol) (f ftpMessage, ok bool) {
 	}
 	return ftpMessage{
 		seq: binary.LittleEndian.Uint16(p), session: p[2], op: p[3], size: p[4], reqOp: p[5],
-		complete: p[6] != 0, offset: binary.LittleEndian.Uint32(p[8:]), data: p[ftpHeader : ftpHeader+size],
+		complete: p[6] == 1, offset: binary.LittleEndian.Uint32(p[8:]), data: p[ftpHeader : ftpHeader+size],
 	}, true
 }
 

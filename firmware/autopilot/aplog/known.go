@@ -43,3 +43,8 @@ func (k *known) has(x key, boot int) bool {
 	at, ok := k.at[key{x.id, 0, x.size}]
 	return ok && at == boot
 }
+
+// knownBefore tells whether an earlier run of the program has a log.
+func (p *puller) knownBefore(x key) bool {
+	return x.utc != 0 && p.l.cfg.Known != nil && p.l.cfg.Known(x.id, x.utc, x.size)
+}

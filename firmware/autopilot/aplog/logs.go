@@ -19,8 +19,9 @@ type Logs struct {
 
 	system     uint8
 	flavour    uint8
-	armed      bool
+	armed      bool // or not known to be disarmed: nothing may be asked
 	armedKnown bool
+	flying     bool          // its newest heartbeat says armed: what it streams is recorded
 	heard      time.Duration // the autopilot's newest heartbeat
 	everHeard  bool
 	boot       uint32 // its own clock, ms
@@ -78,7 +79,8 @@ func (l *Logs) SetAutopilot(system, flavour uint8) {
 	l.pull.begin(l.now)
 }
 
-// SetArmed tells each change of the armed state, and the first one known.
+// SetArmed tells each change of the armed state, and the first one known. An autopilot that is silent
+// counts as armed: nothing is asked of it. A stream goes by its heartbeats alone.
 func (l *Logs) SetArmed(armed bool) {
 	if l.armedKnown && l.armed == armed {
 		return
@@ -135,8 +137,9 @@ func (l *Logs) heartbeat(m *ap.MessageHeartbeat) {
 		return
 	}
 	l.heard, l.everHeard = l.now, true
+	l.flying = m.BaseMode&ap.MAV_MODE_FLAG_SAFETY_ARMED != 0
 	// The caller is told the same by the same message; who is first does not matter.
-	if m.BaseMode&ap.MAV_MODE_FLAG_SAFETY_ARMED != 0 {
+	if l.flying {
 		l.SetArmed(true)
 	}
 }
@@ -185,7 +188,7 @@ func (l *Logs) Step(now time.Duration) (next time.Duration) {
 	next = never
 	if l.stream != nil {
 		if l.alive() { // in a silence all stays as it is: the vehicle may fly on
-			l.stream.want(l.armed || l.cfg.Disarmed, l.now)
+			l.stream.want(l.flying || l.cfg.Disarmed, l.now)
 		}
 		next = l.stream.step(l.now)
 	}
@@ -194,6 +197,10 @@ func (l *Logs) Step(now time.Duration) (next time.Duration) {
 	}
 	return min(next, l.cross.step(l, l.now))
 }
+
+// Busy reports whether a pull is under way or about to begin: the logs that the autopilot holds may
+// not all be in the record.
+func (l *Logs) Busy() bool { return l.cfg.Mode.pulls() && l.pull.phase != phaseIdle }
 
 // alive reports whether the autopilot was heard lately.
 func (l *Logs) alive() bool {

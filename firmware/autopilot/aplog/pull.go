@@ -325,7 +325,7 @@ func (p *puller) anyNew(logs []entry) bool {
 
 // wanted reports whether a log is to be pulled. One without bytes is not: it holds up nothing.
 func (p *puller) wanted(e entry) bool {
-	return e.size > 0 && p.tried[e.id] < maxTries && !p.known.has(e.key(), p.l.reboots)
+	return e.size > 0 && p.tried[e.id] < maxTries && !p.known.has(e.key(), p.l.reboots) && !p.knownBefore(e.key())
 }
 
 // stepPull pulls the logs of the queue, the newest first.
@@ -434,6 +434,9 @@ func (p *puller) completed(t *transfer) {
 	retry := t.failed != "" && p.tried[t.e.id] < maxTries
 	if !retry {
 		p.known.add(t.e.key(), p.l.reboots)
+		if x := t.e.key(); p.l.cfg.Pulled != nil && x.utc != 0 && t.isWhole() {
+			p.l.cfg.Pulled(x.id, x.utc, x.size)
+		}
 	} else {
 		p.queue = append([]entry{t.e}, p.queue...)
 	}

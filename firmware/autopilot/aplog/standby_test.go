@@ -94,6 +94,22 @@ func TestLogsWhileDisarmed(t *testing.T) {
 	}
 }
 
+// TestSilenceIsNoFlight: a disarmed autopilot that is not heard for a moment is treated as armed as
+// far as questions go; no flight begins for that.
+func TestSilenceIsNoFlight(t *testing.T) {
+	for name, flavour := range flavours {
+		r := newRig(t, flavour, 6, func(c *aplog.Config) { c.Mode = aplog.Stream })
+		r.v.streams(flightLog(flavour, 1, 400_000), 12_000)
+		r.run(10*time.Second, nil)
+		r.logs.SetArmed(true)
+		r.step()
+		r.run(500*time.Millisecond, nil)
+		if len(r.events) != 0 || len(r.store.files) != 0 || r.sent["CommandLong"] != 0 {
+			t.Errorf("%s: events %q, %d files, sent %v", name, r.events, len(r.store.files), r.sent)
+		}
+	}
+}
+
 // TestHeadNoRoom: the Store has room for a piece only now and then while the headers are handed over.
 func TestHeadNoRoom(t *testing.T) {
 	r, s := streamRig(t, aplog.Stream)
@@ -127,5 +143,20 @@ func TestRest(t *testing.T) {
 	r.run(5*time.Second, nil)
 	if len(r.requests) == n {
 		t.Error("and none behind that")
+	}
+}
+
+// TestBurstGarbage: PX4 does not set burst_complete in a burst's replies but the last. What is there
+// ends no burst: a log takes few requests.
+func TestBurstGarbage(t *testing.T) {
+	r := newRig(t, aplog.PX4, 6, nil)
+	r.v.logs = []vlog{{100, content(1, 300_000), logPath(aplog.PX4, 1)}}
+	r.v.serveFTP()
+	r.pulls(time.Minute, 1)
+	if got := r.store.of("ftp"); len(got) != 1 || got[0].check(t, r.v.logs[0].data) > 0 {
+		t.Fatalf("events %q", r.events)
+	}
+	if n := r.sent["FileTransferProtocol"]; n > 60 {
+		t.Errorf("%d requests", n)
 	}
 }
