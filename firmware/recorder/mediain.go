@@ -172,8 +172,12 @@ func readMessages(pipe io.Reader, msgs chan<- arrived, done <-chan struct{}) err
 
 // take does what one message says.
 func (m *mediaReader) take(a arrived) {
+	h, ok := a.msg.(*mediapipe.Hello)
+	if ok { // the padding in front of it is no garbage
+		m.garbage += min(a.garbage-m.garbage, int64(len(mediapipe.Padding())))
+	}
 	m.tellGarbage(a.garbage)
-	if h, ok := a.msg.(*mediapipe.Hello); ok {
+	if ok {
 		m.hello(h, a)
 		return
 	}

@@ -608,3 +608,39 @@ func (c *counter) Append(_ byte, b *segment.Block) error { c.n += int64(len(b.Da
 func (c *counter) Flush(time.Duration) error             { return nil }
 func (c *counter) Due() (time.Duration, bool)            { return 0, false }
 func (c *counter) End() error                            { return nil }
+
+// TestGarbage: the padding in front of a session is no garbage; a message that a process that died has
+// not ended is, and counts its own bytes alone.
+func TestGarbage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := withCameras(t, func(c *cameras, l *line) {
+			l.in <- own(0, false)
+			settle()
+			c.hello("p1")
+			settle()
+			c.hello("p1")
+			c.send(clip(1), data(1, 0, []byte("x")))
+			settle()
+			cut, err := mediapipe.Append(nil, c.session, data(1, 1, bytes.Repeat([]byte("film"), 1250)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = c.out.Write(cut[:1234])
+			c.hello("p2")
+			settle()
+		})
+		var told []string
+		for _, o := range b.read() {
+			for _, m := range o.metas {
+				for _, e := range m.Events {
+					if e.Kind == "media_garbage" {
+						told = append(told, e.Detail)
+					}
+				}
+			}
+		}
+		if len(told) != 1 || !strings.HasPrefix(told[0], "1234 bytes") {
+			t.Errorf("told of %q", told)
+		}
+	})
+}

@@ -115,6 +115,9 @@ func TestStorm(t *testing.T) {
 	if told := events(records, "media_lost", ""); (lost > 0) != (told > 0) {
 		t.Errorf("%d bytes lost, and %d events tell of it", lost, told)
 	}
+	if n := events(records, "media_garbage", ""); n > 0 {
+		t.Errorf("%d times the media process is said to have sent garbage", n)
+	}
 }
 
 // TestStall: a disk that stands still for 5 s in a flight with video loses no telemetry, and the
