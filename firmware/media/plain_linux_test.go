@@ -124,7 +124,7 @@ func startWhole(t *testing.T, box string, words ...string) (r *recorder, session
 
 // writes collects who writes into which file of a file system, while it is open.
 type writes struct {
-	fd    int
+	fd    *os.File
 	mu    sync.Mutex
 	files map[string]bool
 	seen  int // events of all processes
@@ -133,7 +133,7 @@ type writes struct {
 // watchWrites watches the file system that path lies on (fanotify(7)).
 func watchWrites(t *testing.T, session int, paths ...string) *writes {
 	t.Helper()
-	fd, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_UNLIMITED_QUEUE, unix.O_RDONLY|unix.O_LARGEFILE)
+	fd, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_UNLIMITED_QUEUE, unix.O_RDONLY|unix.O_LARGEFILE)
 	if err != nil {
 		t.Skipf("fanotify: %v", err)
 	}
@@ -143,7 +143,7 @@ func watchWrites(t *testing.T, session int, paths ...string) *writes {
 			t.Skipf("fanotify: %v", err)
 		}
 	}
-	w := &writes{fd: fd, files: map[string]bool{}}
+	w := &writes{fd: os.NewFile(uintptr(fd), "fanotify"), files: map[string]bool{}}
 	go w.read(session)
 	return w
 }
@@ -151,7 +151,7 @@ func watchWrites(t *testing.T, session int, paths ...string) *writes {
 func (w *writes) read(session int) {
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := unix.Read(w.fd, buf)
+		n, err := w.fd.Read(buf) // by the file: its number may be another's when it is closed
 		if err != nil || n <= 0 {
 			return
 		}
@@ -202,7 +202,7 @@ func TestNothingPlain(t *testing.T) {
 	}
 	t.Run("confined", func(t *testing.T) {
 		r, w, stop := watch(t, "confined", "marker")
-		defer unix.Close(w.fd)
+		defer w.fd.Close()
 		put(t, box, "a.jpg", jpeg(5000))
 		r.await("video and a photo", func() bool {
 			video, photo := false, false
@@ -226,7 +226,7 @@ func TestNothingPlain(t *testing.T) {
 		t.Run("scribbling "+mode, func(t *testing.T) {
 			outside := t.TempDir()
 			r, w, stop := watch(t, mode, "scribble", box, outside)
-			defer unix.Close(w.fd)
+			defer w.fd.Close()
 			told := ""
 			r.await("what it could", func() bool {
 				for n := range r.order {
