@@ -40,7 +40,7 @@ func (t *talk) fly(ctx context.Context, o vehicle.Options) (err error) {
 	err = t.sender.send(ctx, func() (piece, error) { return t.next(ear) })
 	err = errors.Join(err, t.drain(ctx))
 	ear.close()
-	t.take(ear)
+	t.take(ear, earBuffer)
 	t.scanner.End(ear.at)
 	t.summarize()
 	return errors.Join(err, t.err)
@@ -63,7 +63,7 @@ func (t *talk) drain(ctx context.Context) error {
 // next is the source of the flight: the next frame that the line does not lose.
 func (t *talk) next(ear *ear) (piece, error) {
 	for {
-		t.take(ear)
+		t.take(ear, earTurn)
 		e, ok := t.vehicle.Next()
 		if !ok {
 			return piece{}, keep(t.vehicle.Err(), t.err, io.EOF)
@@ -75,9 +75,9 @@ func (t *talk) next(ear *ear) (piece, error) {
 	}
 }
 
-// take hands what has come in to the scanner.
-func (t *talk) take(ear *ear) {
-	for _, c := range ear.take() {
+// take hands what has come in to the scanner, some most bytes of it.
+func (t *talk) take(ear *ear, most int) {
+	for _, c := range ear.take(most) {
 		t.scanner.Write(c.at, c.data)
 	}
 }
@@ -99,6 +99,9 @@ const (
 	// earBuffer is how much may wait to be heard; a reader that floods the line beyond it
 	// is not listened to, but never blocked.
 	earBuffer = 1 << 20
+	// earTurn is about how much is looked at before each frame of the vehicle's own, so that a flood
+	// does not keep it from flying: 800 frames a second hear 12 MB.
+	earTurn = 16 << 10
 	// earWait is the longest that the ear stays in the kernel.
 	earWait = 20 * time.Millisecond
 )
@@ -157,12 +160,19 @@ func (e *ear) put(h heardBytes) {
 	e.size += len(h.data)
 }
 
-// take returns what came since the last call.
-func (e *ear) take() []heardBytes {
+// take returns what came first of what waits: no more pieces once there are most bytes.
+func (e *ear) take(most int) []heardBytes {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	out := e.waiting
-	e.waiting, e.size = nil, 0
+	n, size := 0, 0
+	for ; n < len(e.waiting) && size < most; n++ {
+		size += len(e.waiting[n].data)
+	}
+	out := e.waiting[:n:n]
+	if e.waiting = e.waiting[n:]; len(e.waiting) == 0 {
+		e.waiting = nil
+	}
+	e.size -= size
 	return out
 }
 
