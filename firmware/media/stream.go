@@ -54,12 +54,23 @@ func (s *stream) take(piece []byte, n int) {
 	if s.c.stills() {
 		s.photos(content)
 	}
-	if s.c.cfg.Format == "jpg" || !(s.last && s.video != nil) && !s.c.recording() {
+	if s.c.cfg.Format == "jpg" || !s.filming() {
 		s.endVideo("")
 		freePiece(piece)
 		return
 	}
 	s.film(cut(piece, n))
+}
+
+// filming tells whether what comes belongs to the video. A source that is wanted for nothing any more
+// is told to end at once: what it gives before it hears of it, and then, is the video's end. One that
+// goes on for photos is not told, and its video is over.
+func (s *stream) filming() bool {
+	if s.c.recording() {
+		return true
+	}
+	wanted, _, _ := s.c.wanted()
+	return s.video != nil && (s.last || !wanted)
 }
 
 // film hands a piece of video over once it is known that it has no sound, where it may have none.
