@@ -6,6 +6,7 @@ import "time"
 func (m *Media) Quick(silent, hung, kill, back time.Duration) {
 	m.times.silent, m.times.hung, m.times.kill, m.times.backFirst, m.times.backMost = silent, hung, kill, back, back
 	m.times.killLast = kill
+	m.times.greet = 10 * time.Millisecond
 	m.times.kept, m.times.rescan, m.times.quiet = time.Second, 50*time.Millisecond, 300*time.Millisecond
 }
 

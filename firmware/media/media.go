@@ -101,7 +101,7 @@ func New(cfg Config) (*Media, error) {
 	m.times = usual
 	word := make([]byte, 8)
 	_, _ = rand.Read(word) // never fails
-	m.out = &sender{hello: mediapipe.Hello{Process: hex.EncodeToString(word)}, queue: m.queue, open: cfg.OpenOut, log: m.log, files: map[uint32]*mediapipe.Begin{}}
+	m.out = &sender{hello: mediapipe.Hello{Process: hex.EncodeToString(word)}, queue: m.queue, open: cfg.OpenOut, log: m.log, files: map[uint32]*mediapipe.Begin{}, met: make(chan struct{})}
 	for i := range cfg.Cameras {
 		c, err := m.newCamera(&cfg.Cameras[i])
 		if err != nil {
@@ -127,12 +127,14 @@ type times struct {
 	steady    time.Duration // a source that ran for so long is tried again at once
 	kept      time.Duration // until a file of an inbox that nobody answered for is handed over again
 	rescan    time.Duration // of an inbox
+	greet     time.Duration // for the recorder's word, before what waits is sent without it
 	quiet     time.Duration // a file that was not told of as closed must not have changed for so long
 }
 
 var usual = times{
 	silent: 10 * time.Second, hung: 30 * time.Second, kill: 2 * time.Second, killLast: 400 * time.Millisecond, backFirst: 250 * time.Millisecond, backMost: 30 * time.Second,
 	steady: time.Minute, kept: 30 * time.Second, rescan: time.Second, quiet: 3 * time.Second,
+	greet: 3 * time.Second,
 }
 
 // drainWait is how long what waits may take to reach the recorder at the end.
@@ -145,9 +147,15 @@ func (m *Media) Run(ctx context.Context) error {
 	out, stopOut := context.WithCancel(context.Background())
 	defer stopOut()
 	var lines, cams sync.WaitGroup
+	m.out.wait = m.times.greet
 	lines.Go(func() { m.out.run(out) })
 	lines.Go(func() { m.listen(out) })
 	lines.Go(func() { m.tick(out) })
+	select { // so that nothing of what a camera gives first is lost
+	case <-m.out.met:
+	case <-time.After(m.times.greet):
+	case <-ctx.Done():
+	}
 	cameras, stopCameras := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopCameras()
 	for _, c := range m.cams {

@@ -241,6 +241,17 @@ func start(t testing.TB, c media.Config) (*recorder, *media.Media, func()) {
 
 func startMedia(t testing.TB, run string, c media.Config) (*media.Media, func()) {
 	t.Helper()
+	m := newMedia(t, run, c)
+	if words := c.Cameras[0].Command; len(words) > 0 && words[len(words)-1] == "hang" {
+		m.Quick(200*time.Millisecond, 400*time.Millisecond, 300*time.Millisecond, 50*time.Millisecond)
+	} else { // a busy machine is slow
+		m.Quick(20*time.Second, 40*time.Second, 20*time.Second, 50*time.Millisecond)
+	}
+	return m, runMedia(m)
+}
+
+func newMedia(t testing.TB, run string, c media.Config) *media.Media {
+	t.Helper()
 	c.OpenOut = func() (io.WriteCloser, error) { return mediafifo.OpenWriter(run, mediapipe.ToRecorder) }
 	c.OpenIn = func() (io.ReadCloser, error) { return mediafifo.OpenReader(run, mediapipe.ToMedia) }
 	c.Now = since()
@@ -251,18 +262,18 @@ func startMedia(t testing.TB, run string, c media.Config) (*media.Media, func())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if words := c.Cameras[0].Command; len(words) > 0 && words[len(words)-1] == "hang" {
-		m.Quick(200*time.Millisecond, 400*time.Millisecond, 300*time.Millisecond, 50*time.Millisecond)
-	} else { // a busy machine is slow
-		m.Quick(20*time.Second, 40*time.Second, 20*time.Second, 50*time.Millisecond)
-	}
+	return m
+}
+
+// runMedia starts m and returns what ends it.
+func runMedia(m *media.Media) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = m.Run(ctx)
 	}()
-	return m, sync.OnceFunc(func() { cancel(); <-done })
+	return sync.OnceFunc(func() { cancel(); <-done })
 }
 
 func config(cams ...media.Camera) media.Config {
@@ -522,6 +533,32 @@ func TestRecorderComesAgain(t *testing.T) {
 	<-first.done
 	if f := second.ended(0); f.begin.Offset == 0 || f.begin.File != first.order[0] {
 		t.Errorf("%+v", f.begin)
+	}
+}
+
+// TestNothingBeforeTheRecordersWord: a recorder passes over what it reads before its word was answered,
+// so that no camera is started, and nothing of one sent, until then.
+func TestNothingBeforeTheRecordersWord(t *testing.T) {
+	run := t.TempDir()
+	if err := mediafifo.Make(run, nil); err != nil {
+		t.Fatal(err)
+	}
+	r := newRecorder(t, run)
+	stop := runMedia(newMedia(t, run, config(video(t, "front", "h264", "trickle"))))
+	defer stop()
+	r.await("Hello", func() bool { return len(r.hellos) > 0 })
+	<-time.After(500 * time.Millisecond)
+	r.mu.Lock()
+	if len(r.order) > 0 {
+		t.Errorf("%d files were announced to a recorder that has said nothing", len(r.order))
+	}
+	r.mu.Unlock()
+	r.tell(&mediapipe.Announce{Nonce: "n1"})
+	r.await("video", func() bool { return len(r.order) == 1 && len(r.files[r.order[0]].data) > 1000 })
+	stop()
+	r.finish()
+	if f, h := r.files[r.order[0]], r.hellos; f.begin.Offset != 0 || f.lost != 0 || h[len(h)-2].Nonce != "n1" {
+		t.Errorf("%+v, %d bytes lost, %+v", f.begin, f.lost, h)
 	}
 }
 

@@ -23,8 +23,14 @@ type sender struct {
 	open  func() (io.WriteCloser, error)
 	hello mediapipe.Hello
 	log   *slog.Logger
-	// reached tells whether somebody takes what is sent.
+	// wait is how long the recorder's word is waited for. What a recorder reads before its word was
+	// answered it does not trust, and passes over.
+	wait time.Duration
+	// reached tells whether somebody takes what is sent; met is closed when somebody does for the
+	// first time.
 	reached atomic.Bool
+	met     chan struct{}
+	once    sync.Once
 
 	mu       sync.Mutex
 	announce bool
@@ -66,10 +72,11 @@ func (s *sender) run(ctx context.Context) {
 // serve sends what waits until a write fails. A message that could not be written whole is the first
 // of the next time.
 func (s *sender) serve(ctx context.Context, out io.Writer) error {
-	if err := s.sayHello(out); err != nil {
+	if err := s.greet(ctx, out); err != nil {
 		return err
 	}
 	s.reached.Store(true)
+	s.once.Do(func() { close(s.met) })
 	for {
 		if s.asked() {
 			if err := s.sayHello(out); err != nil {
@@ -90,6 +97,27 @@ func (s *sender) serve(ctx context.Context, out io.Writer) error {
 		}
 		s.queue.done()
 	}
+}
+
+// greet says Hello, and says it again when the recorder has given its word, for which it waits a while.
+func (s *sender) greet(ctx context.Context, out io.Writer) error {
+	if !s.asked() {
+		if err := s.sayHello(out); err != nil {
+			return err
+		}
+	}
+	late := time.NewTimer(s.wait)
+	defer late.Stop()
+	for !s.asked() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late.C:
+			return nil
+		case <-s.queue.wake: // by again, or by what waits
+		}
+	}
+	return s.sayHello(out)
 }
 
 func (s *sender) asked() bool {

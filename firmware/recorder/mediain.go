@@ -51,6 +51,10 @@ const (
 	mediaBlock = 256 << 10
 	// mediaOpen is how many files may be open at once: a video and a photo of each camera.
 	mediaOpen = 16
+	// mediaPatience is how long a block waits for a record where none is open; mediaLookAgain is how
+	// often it looks. What comes meanwhile waits in the pipe and in the media process.
+	mediaPatience  = 2 * time.Second
+	mediaLookAgain = 10 * time.Millisecond
 )
 
 // RunMedia takes what the media process gives until ctx ends, then ends the writer's segments.
@@ -109,6 +113,9 @@ type inFile struct {
 type mediaReader struct {
 	r       *Recorder
 	w       MediaWriter
+	ctx     context.Context
+	wake    <-chan struct{} // nil: the writer has none
+	closed  time.Time       // since when the writer has no record
 	files   map[uint32]*inFile
 	process string
 	session uint32
@@ -128,16 +135,15 @@ type arrived struct {
 // mediaIn reads what comes from pipe, and writes it, until reading fails. A medium that is slow holds
 // up the reading, and with it the media process, which drops and counts then.
 func (r *Recorder) mediaIn(ctx context.Context, pipe io.Reader, w MediaWriter) error {
-	m := &mediaReader{r: r, w: w, files: map[uint32]*inFile{}, synced: r.media.unguarded()}
+	m := &mediaReader{r: r, w: w, ctx: ctx, files: map[uint32]*inFile{}, synced: r.media.unguarded()}
 	msgs, done, ended := make(chan arrived), make(chan struct{}), make(chan error, 1)
 	go func() {
 		ended <- readMessages(pipe, msgs, done)
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var wake <-chan struct{}
 	if waker, ok := w.(interface{ Wake() <-chan struct{} }); ok {
-		wake = waker.Wake()
+		m.wake = waker.Wake()
 	}
 	for {
 		select {
@@ -147,7 +153,7 @@ func (r *Recorder) mediaIn(ctx context.Context, pipe io.Reader, w MediaWriter) e
 		case err := <-ended:
 			m.over(map[bool]string{true: "the recorder has ended", false: "the media process was lost"}[ctx.Err() != nil])
 			return err
-		case <-wake:
+		case <-m.wake:
 			m.flush(r.cfg.Now())
 		case <-timer.C:
 		}
@@ -303,7 +309,7 @@ func (m *mediaReader) write(f *inFile, end *mediapipe.End) bool {
 	file.Photo = m.photo(f)
 	m.block = segment.Block{Meta: segment.Meta{File: &file}, Data: f.buf, Stored: true}
 	n := int64(len(f.buf))
-	err := m.w.Append(letter(f), &m.block)
+	err := m.append(letter(f))
 	f.buf = f.buf[:0]
 	if err != nil {
 		why := mediaWhy(err)
@@ -318,6 +324,30 @@ func (m *mediaReader) write(f *inFile, end *mediapipe.End) bool {
 	f.lost, f.why = 0, ""
 	m.r.media.kept(f.begin.Camera, n)
 	return true
+}
+
+// append hands the block to the vault. Where no record is open it asks for one, and waits for it: the
+// first second of a film is as much part of it as the rest. It waits no second time for a record that
+// did not come.
+func (m *mediaReader) append(letter byte) error {
+	for {
+		err := m.w.Append(letter, &m.block)
+		if !errors.Is(err, vault.ErrClosed) {
+			m.closed = time.Time{}
+			return err
+		}
+		if m.closed.IsZero() {
+			m.closed = time.Now()
+		}
+		if m.ctx.Err() != nil || time.Since(m.closed) >= mediaPatience || !m.r.askRecord() {
+			return err
+		}
+		select {
+		case <-m.ctx.Done():
+		case <-m.wake:
+		case <-time.After(mediaLookAgain):
+		}
+	}
 }
 
 func letter(f *inFile) byte {

@@ -263,6 +263,9 @@ func TestLossIsTold(t *testing.T) {
 				c.seal.failing(func(byte, *segment.Block) error { return err })
 				c.send(data(1, 310+int64(i)*30, make([]byte, 20)))
 				settle()
+				if errors.Is(err, vault.ErrClosed) {
+					<-time.After(3 * time.Second) // it is waited for
+				}
 				if s := c.status("front"); s.LastError != why {
 					t.Errorf("%+v", s)
 				}

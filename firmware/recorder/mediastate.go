@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/firmware/mediapipe"
@@ -55,6 +56,8 @@ type mediaState struct {
 	queue []mediapipe.Message
 	wake  chan struct{}
 	there bool // the last write has worked
+
+	asked atomic.Bool // media waits for a record
 }
 
 type cameraState struct {
@@ -192,6 +195,16 @@ func (s *mediaState) settle(r *Recorder, now time.Duration) {
 	}
 }
 
+// askRecord has the writer begin a record for what the media process gives; false: none is wanted now.
+func (r *Recorder) askRecord() bool {
+	if r.cfg.ArmedOnly && !r.armed.Load() || r.sealed.Load() {
+		return false
+	}
+	r.media.asked.Store(true)
+	r.ring.notify()
+	return true
+}
+
 // event takes what the media process tells of a camera, so many a second: it may be taken over.
 func (s *mediaState) event(r *Recorder, e *mediapipe.Event) {
 	now, pass := r.cfg.Now(), false
@@ -316,6 +329,7 @@ func (r *Recorder) mediaOut(ctx context.Context, open func() (io.WriteCloser, er
 	for state := true; ctx.Err() == nil; {
 		if out == nil {
 			out = openMediaOut(open)
+			state = true // whoever listens now sends nothing before it has heard of this recorder
 		}
 		if out != nil && writeMedia(out, r.media.next(armed, state)) != nil {
 			_ = out.Close()

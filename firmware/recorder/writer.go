@@ -65,6 +65,7 @@ func (w *writer) run(done <-chan struct{}) error {
 		w.sealing(now)
 		w.look(now)
 		w.drain(now, false)
+		w.forMedia(now)
 		w.passAudit(now, false)
 		w.passFiles(now)
 		if w.tidy(now) {
@@ -122,7 +123,7 @@ func (w *writer) drain(now time.Duration, last bool) {
 		return
 	}
 	due, ok := w.due()
-	flush := last || ok && due <= now
+	flush := last || ok && due <= now || w.r.media.asked.Load() // what begins a flight may wait here
 	for range w.r.ring.ready(flush) {
 		if err := w.take(w.r.ring.head()); err != nil {
 			w.fault(err)
@@ -138,6 +139,17 @@ func (w *writer) drain(now time.Duration, last bool) {
 	}
 	w.oldest = 0
 	w.well()
+}
+
+// forMedia begins a record where photos or video wait for one. On a board that records flights only
+// drain has done it, if anybody does.
+func (w *writer) forMedia(now time.Duration) {
+	if !w.r.media.asked.Swap(false) || w.v.Record().Number != 0 || w.r.cfg.ArmedOnly || w.sealed || w.g.muted || w.blocked(now) {
+		return
+	}
+	if err := w.begin(now); err != nil {
+		w.fault(err)
+	}
 }
 
 // take brings one batch into the vault and releases it.

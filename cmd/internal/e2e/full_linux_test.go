@@ -155,7 +155,7 @@ func TestStopWhileFull(t *testing.T) {
 	parts := [][]byte{randomFrames(r, 0, 2000), randomFrames(r, 2000, 30000)}
 	send(t, line, parts[0])
 	b.waitSealed(int64(len(parts[0]) >> 16))
-	b.waitQuiet()
+	b.waitDurable(2000)
 	b.fill(0)
 	go line.Write(parts[1]) // ends when the line is closed
 	waitFor(t, patience, "fault in status.json", func() bool { return b.state() == "fault" })

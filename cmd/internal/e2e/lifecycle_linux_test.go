@@ -335,7 +335,7 @@ func TestOpenWhileRecording(t *testing.T) {
 	frames := groundFrames(t, 39)
 	send(t, line, join(frames))
 	b.waitSealed(1)
-	b.waitQuiet()
+	b.waitDurable(len(frames))
 	code, state, listed := b.list()
 	if code != 0 || state != "open" || len(listed) != 1 || listed[0].State != "open" {
 		t.Errorf("list: exit code %d, state %q, %+v", code, state, listed)

@@ -77,8 +77,34 @@ func wantFootage(t testing.TB, records []*opened, source string, want []byte) {
 	t.Helper()
 	got, lost := firstRun(t, records, source)
 	if !bytes.Equal(got, want) || lost != 0 {
-		t.Errorf("%s: %d bytes opened, %d lost, the camera gave %d; they differ from byte %d on", source, len(got), lost, len(want), firstDifference(got, want))
+		t.Errorf("%s: %d bytes opened, %d lost, the camera gave %d; they differ from byte %d on; %s", source, len(got), lost, len(want), firstDifference(got, want), whysOf(t, records, source))
 	}
+}
+
+// TestFilmWithoutVehicle: a camera films before the autopilot has said a word. That begins a record,
+// and nothing of the film is lost.
+func TestFilmWithoutVehicle(t *testing.T) {
+	t.Parallel()
+	const gave = 200 * unit
+	b := newBoard(t, camera(t, "front", "h264", 15, 400_000, gave))
+	b.pty()
+	daemon := b.run()
+	daemon.waitGiven("h264", 15)
+	daemon.stop()
+	records := b.open(0)
+	wantFootage(t, records, "front", whole("h264", 15, gave))
+	if len(records) != 1 {
+		t.Errorf("%d records, want 1", len(records))
+	}
+}
+
+// whysOf lists why files of a camera are not whole.
+func whysOf(t testing.TB, records []*opened, source string) string {
+	var list []string
+	for _, f := range mediaOf(t, records, source) {
+		list = append(list, fmt.Sprintf("%s/%s: from byte %d, %d lost: %q", f.in.Record, f.Name, f.StartsAt, f.LostBytes, f.Why))
+	}
+	return strings.Join(list, "\n")
 }
 
 // fillInbox puts two photos and a large film into an inbox, and returns what they hold.
@@ -343,7 +369,7 @@ func TestMediaKilled(t *testing.T) {
 	send(t, line, join(sent[third:2*third]))
 	was = film(b.watch("video after the media process died", func(r []*opened) bool { return film(r) > was+800_000 }))
 	b.waitFrames(2 * third)
-	b.waitQuiet()
+	b.waitDurable(2 * third)
 	<-time.After(time.Second) // what was read is durable
 	kill("record")
 	send(t, line, join(sent[2*third:]))
@@ -355,6 +381,11 @@ func TestMediaKilled(t *testing.T) {
 	for _, f := range mediaOf(t, records, "front") {
 		if f.Kind == "video" && f.Why != "" {
 			whys = append(whys, fmt.Sprintf("%s/%s: %d bytes, %d lost: %s", f.in.Record, f.Name, f.Bytes, f.LostBytes, f.Why))
+		}
+	}
+	for _, f := range mediaOf(t, records, "front") {
+		if f.Complete && strings.Contains(f.Why, "the media process was") {
+			t.Errorf("%s/%s was cut, and is said to be complete: %s", f.in.Record, f.Name, f.Why)
 		}
 	}
 	if len(whys) < 2 || !strings.Contains(strings.Join(whys, "\n"), "the media process was") {

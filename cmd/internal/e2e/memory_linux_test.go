@@ -193,7 +193,7 @@ func TestKeysAreWipedFromMemory(t *testing.T) {
 	seq := b.closeSegments(line.Write)
 	// A flight begins a second record; its key is made by the short-lived child too.
 	send(t, line, append(heartbeat(0, 1, 1, true), randomFrames(mathrand.New(mathrand.NewPCG(8, 8)), seq, 2000)...))
-	b.waitQuiet()
+	b.waitDurable(seq + 2001)
 	close(stopLinks)
 	<-linksDone
 	b.scanForKeys(daemon.cmd.Process.Pid, links)

@@ -78,7 +78,7 @@ func TestSecondReaderCut(t *testing.T) {
 	line, daemon := b.pty(), b.record()
 	send(t, line, join(frames))
 	b.waitSealed(1)
-	b.waitQuiet()
+	b.waitDurable(len(frames))
 	daemon.kill()
 	b.wantSecond(3, frames)
 	again, more := b.run(), groundFrames(t, 23)

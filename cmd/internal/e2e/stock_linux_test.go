@@ -145,7 +145,7 @@ func TestStockToolsOpenACutSegment(t *testing.T) {
 	send(t, line, join(frames[:len(frames)/2]))
 	b.waitSealed(1)
 	send(t, line, join(frames[len(frames)/2:]))
-	b.waitQuiet()
+	b.waitDurable(len(frames))
 	daemon.kill()
 	record := b.records()[0]
 	if open, _ := filepath.Glob(filepath.Join(record, "*.open.age")); len(open) != 1 {
@@ -162,16 +162,19 @@ func (b *board) waitSealed(chunks int64) {
 	waitFor(b.t, patience, fmt.Sprintf("%d sealed chunks", chunks), func() bool { return b.sealedBytes() > chunks<<16 })
 }
 
-// waitQuiet waits until the segments have not grown for a second: all was flushed.
-func (b *board) waitQuiet() {
+// waitDurable waits until a reader of the vault finds so many frames in it. The vault never stands
+// still by itself: what the board sends is recorded too.
+func (b *board) waitDurable(frames int) {
 	b.t.Helper()
-	last, since := int64(-1), time.Now()
-	waitFor(b.t, patience, "quiet vault", func() bool {
-		if n := b.sealedBytes(); n != last {
-			last, since = n, time.Now()
+	got := 0
+	if !eventually(sortiePatience, func() bool {
+		if len(b.records()) > 0 {
+			got = len(allFrames(b.peek()))
 		}
-		return time.Since(since) > time.Second
-	})
+		return got >= frames
+	}) {
+		b.t.Fatalf("%d frames are durable, want %d; status %v", got, frames, b.health())
+	}
 }
 
 func (b *board) sealedBytes() (total int64) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/firmware/mediapipe"
 	"holdfast/mavlink/serial/serialtest"
 	"holdfast/mavlink/vehicle"
 )
@@ -112,6 +113,13 @@ func TestStorm(t *testing.T) {
 	checkNumbered(t, got, 71, seconds*rate, lost)
 	t.Logf("%d MB given, %.1f %% lost", seconds*rate/1e6, float64(lost)/float64(seconds*rate)*100)
 	logTimes(t, records)
+	for _, f := range mediaOf(t, records, "fast") {
+		for _, why := range strings.Split(f.Why, "; ") {
+			if f.LostBytes > 0 && why != "" && why != mediapipe.WhyFast && !strings.HasPrefix(why, "the space that is left") {
+				t.Errorf("%s/%s, %d bytes lost, for another reason than a medium that was too slow or full: %q", f.in.Record, f.Name, f.LostBytes, why)
+			}
+		}
+	}
 	if told := events(records, "media_lost", ""); (lost > 0) != (told > 0) {
 		t.Errorf("%d bytes lost, and %d events tell of it", lost, told)
 	}

@@ -58,6 +58,7 @@ type file struct {
 	had     spans
 	size    int64 // of the whole, as the last block that knew it said; 0: not known
 	ended   bool
+	early   bool   // it ended, but not as it should have
 	sum     string // of the whole, as the board said
 	lostEnd int64  // behind what is told to be lost
 	gone    spans  // told to be lost, of a file from the record before
@@ -121,7 +122,7 @@ func (s *files) told(letter byte, m *segment.File) error {
 	if m.Size > maxFile {
 		f.because(fmt.Sprintf("it is said to have %d bytes, more than the %d that are taken", m.Size, int64(maxFile)))
 	}
-	f.ended = f.ended || m.End
+	f.ended, f.early = f.ended || m.End, f.early || m.End && m.Why != ""
 	if m.SHA256 != "" {
 		f.sum = strings.ToLower(clip(m.SHA256))
 	}

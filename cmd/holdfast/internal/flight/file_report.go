@@ -25,7 +25,7 @@ type FileReport struct {
 	// ends. Bytes are those that are there.
 	Size     int64      `json:"size"`
 	Bytes    int64      `json:"bytes"`
-	Complete bool       `json:"complete"` // ended, and nothing of it is missing
+	Complete bool       `json:"complete"` // ended as it should have, and nothing of it is missing
 	Holes    [][2]int64 `json:"holes"`    // from, and the first byte behind
 	// HolesMore counts those beyond the first 1000; HolesFile lists all.
 	HolesMore int64  `json:"holes_more,omitempty"`
@@ -90,7 +90,7 @@ func (s *files) report(f *file, t times) (*FileReport, error) {
 	r := &FileReport{Name: f.name, Stream: string(f.letter), ID: f.id, Kind: m.Kind, Source: m.Source, Format: format(m.Format, "dat"),
 		Size: f.extent(), Bytes: total(f.had), Holes: [][2]int64{}, LostBytes: total(holes) + f.dropped + f.goneBefore(starts), DifferentBytes: f.differs, RefusedBytes: f.refused,
 		Of: m.Of, Log: m.Log, Called: m.Name, Continues: m.Continues, GoesOn: f.goesOn, StartsAt: starts}
-	r.Complete = f.ended && r.LostBytes == 0 && f.refused == 0
+	r.Complete = f.ended && !f.early && r.LostBytes == 0 && f.refused == 0
 	for _, h := range holes[:min(len(holes), maxHoles)] {
 		r.Holes = append(r.Holes, [2]int64{h.From, h.To})
 	}

@@ -73,6 +73,7 @@ func (d *done) absorb(f *file, from *done, part *file) error {
 	}
 	f.size, f.lostEnd = max(f.size, part.size), max(f.lostEnd, part.lostEnd)
 	f.ended, f.dropped, f.refused, f.differs = f.ended || part.ended, f.dropped+part.dropped, f.refused+part.refused, f.differs+part.differs
+	f.early = f.early || part.early
 	if part.sum != "" {
 		f.sum = part.sum
 	}
