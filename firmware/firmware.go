@@ -59,6 +59,8 @@ func Record(ctx context.Context, o Options) error {
 		return err
 	}
 	defer p.close()
+	file, held := openHeld(o)
+	defer file.close()
 	notes, settle, err := confineRecorder(cfg, o)
 	if err != nil {
 		return err
@@ -75,6 +77,7 @@ func Record(ctx context.Context, o Options) error {
 		Links: links(cfg), OpenLink: link.Open, Vault: v, ArmedOnly: cfg.Vault.Record == config.RecordArmed,
 		Now: sinceBoot(), Host: hostClock, Guard: runFolder(cfg, v.DeviceID()), Pause: pause, Log: o.Log,
 	}
+	c.HeldOver = held
 	p.configure(&c)
 	r := recorder.New(c)
 	p.attach(r)
@@ -91,6 +94,7 @@ func Record(ctx context.Context, o Options) error {
 	err = runWithStatus(ctx, o, r, notify, p)
 	if errors.Is(context.Cause(ctx), ErrMountedAnew) {
 		err = errors.Join(ErrMountedAnew, err)
+		file.leave(r.HeldOver())
 	}
 	return errors.Join(err, v.Close())
 }

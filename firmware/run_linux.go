@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/firmware/config"
 	"holdfast/firmware/evidence"
 	"holdfast/firmware/mediafifo"
@@ -21,19 +23,26 @@ const lockFirst = 5 * time.Second
 // Commands start the parts of the board's program.
 type Commands struct{ Guard, Record, Media []string }
 
-// PrepareRun makes, on a bench with cameras, the private folder in which recorder and media process
-// meet, and names it to both by the environment. It must be called before Restrict; clean removes
-// the folder. Elsewhere it does nothing.
+// PrepareRun makes, on a bench, the private folder, in memory where there is some, in which recorder and
+// media process meet and one recorder leaves to the next what it holds, and names it to them by the
+// environment. It must be called before Restrict; clean removes the folder. Elsewhere it does nothing.
 func PrepareRun(cfg *config.Config) (clean func(), err error) {
-	if !cfg.Bench() || !cfg.Media() {
+	if !cfg.Bench() {
 		return func() {}, nil
 	}
-	dir, err := os.MkdirTemp("", "holdfast-run-")
+	where := "/dev/shm"
+	if inMemory(where) != nil || unix.Access(where, unix.W_OK) != nil {
+		where = ""
+	}
+	dir, err := os.MkdirTemp(where, "holdfast-run-")
 	if err != nil {
 		return nil, err
 	}
 	clean = func() { _ = os.RemoveAll(dir) }
-	if err := errors.Join(mediafifo.Make(dir, nil), os.Setenv(RunVariable, dir)); err != nil {
+	if cfg.Media() {
+		err = mediafifo.Make(dir, nil)
+	}
+	if err := errors.Join(err, os.Setenv(RunVariable, dir)); err != nil {
 		clean()
 		return nil, err
 	}

@@ -3,7 +3,12 @@ package recorder
 import (
 	"log/slog"
 	"time"
+
+	"holdfast/storage/segment"
 )
+
+// HeldBlocks reads what HeldOver has returned.
+func HeldBlocks(p []byte) []segment.Block { return heldBlocks(p) }
 
 // MediaClock is the recorder's clock.
 func (r *Recorder) MediaClock() time.Duration { return r.cfg.Now() }

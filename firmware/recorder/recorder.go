@@ -49,6 +49,8 @@ type Config struct {
 	Allow func(origin uint8, raw []byte) error
 	// Origins names who sends, by index; the first is OriginOwn.
 	Origins []string
+	// HeldOver is what HeldOver of the recorder before has returned; nil: nothing.
+	HeldOver []byte
 	// NoTelemetry leaves frames and noise out of the records.
 	NoTelemetry bool
 }
@@ -102,7 +104,8 @@ type Recorder struct {
 	media  mediaState
 	pose   poseTracker
 
-	w writer
+	w        writer
+	heldOver []byte // set when Run ends
 }
 
 // New returns a recorder that has not started.
@@ -122,7 +125,7 @@ func New(cfg Config) *Recorder {
 		r.outlets = append(r.outlets, &outlet{r: r, link: i, wake: make(chan struct{}, 1)})
 	}
 	r.linkUp = make([]bool, len(cfg.Links))
-	r.w = writer{r: r, v: cfg.Vault, cut: cfg.Vault.CutFlight()}
+	r.w = writer{r: r, v: cfg.Vault, cut: cfg.Vault.CutFlight(), over: heldBlocks(cfg.HeldOver)}
 	return r
 }
 

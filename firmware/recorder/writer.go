@@ -45,6 +45,7 @@ type writer struct {
 	full     bool
 	before   []segment.Block // ArmedOnly: what came since the last flight
 	beforeN  int
+	over     []segment.Block // of an earlier recorder, not in a record yet
 
 	sealed    bool // an operator has asked for the end, and all is durable
 	g         guarding
@@ -64,6 +65,7 @@ func (w *writer) run(done <-chan struct{}) error {
 		w.guard(now)
 		w.sealing(now)
 		w.look(now)
+		w.takeOver(now)
 		w.drain(now, false)
 		w.forMedia(now)
 		w.passAudit(now, false)
@@ -401,6 +403,7 @@ func (w *writer) end() error {
 	w.passAudit(w.r.cfg.Now(), true)
 	w.passFiles(w.r.cfg.Now())
 	err := w.v.End()
+	w.holdOver()
 	if n := w.r.audit.left(); n > 0 {
 		w.r.log.Warn("attempts without a line in any record", slog.Int64("attempts", n))
 	}

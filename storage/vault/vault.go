@@ -41,6 +41,7 @@ type Vault struct {
 	flushes  int // with success
 	armed    bool
 	firstDue bool // nothing was flushed since the start
+	unsaved  []byte
 	full     bool
 	room     int           // bytes that the last segment's blocks took: the memory for the next
 	slow     time.Duration // how long a sync takes: the longest lately, fading
@@ -385,6 +386,7 @@ func (v *Vault) retire(old *record) error {
 	if err != nil { // a second try, into a new segment
 		err = old.t.flush()
 	}
+	v.keepUnsaved(old.t)
 	old.t.endSegment()
 	old.x.endSegment() // what waits goes into the next record
 	old.a.endSegment()

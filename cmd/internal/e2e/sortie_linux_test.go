@@ -176,7 +176,7 @@ func (s *sortie) checkPromises() {
 	}
 	if !s.unsteady && !s.noTelemetry {
 		wantFrames(s.t, "telemetry", allFrames(s.records), s.said.frames)
-		wantFrames(s.t, "sent.tlog", s.sentFrames(), s.heard.frames)
+		wantFrames(s.t, "sent.tlog", sentFrames(s.t, s.records), s.heard.frames)
 	}
 	if n, err := s.outside(); err != nil {
 		s.t.Errorf("%d of %d frames to the vehicle are outside the list, the first: %v", n, len(s.heard.frames), err)
@@ -184,9 +184,9 @@ func (s *sortie) checkPromises() {
 }
 
 // sentFrames are those that the records say went out.
-func (s *sortie) sentFrames() (frames [][]byte) {
-	for _, r := range s.records {
-		frames = append(frames, readTlog(s.t, filepath.Join(r.dir, "sent.tlog")).frames...)
+func sentFrames(t testing.TB, records []*opened) (frames [][]byte) {
+	for _, r := range records {
+		frames = append(frames, readTlog(t, filepath.Join(r.dir, "sent.tlog")).frames...)
 	}
 	return frames
 }
