@@ -189,8 +189,12 @@ func boardFlows(cfg *config.Config) []DataFlow {
 	if cfg.Policy.LowBattery == config.BatteryPowerOff && !cfg.Bench() {
 		flows = append(flows, DataFlow{Direction: "out", What: "request to switch the power off", Where: filepath.Join(cfg.Lock.Run, PowerOffFile), Form: "text", Who: whoMemory})
 	}
+	held := heldLocked(cfg)
+	if cfg.Bench() {
+		held = filepath.Join(runFolders, "holdfast-run-*", heldName)
+	}
+	flows = append(flows, DataFlow{Direction: "kept", What: "frames that came while the medium was away, until the next recorder has taken them", Where: held, Form: "not sealed, in memory, mode 0600", Who: whoRecorder})
 	if !cfg.Bench() {
-		flows = append(flows, DataFlow{Direction: "kept", What: "frames that came while the medium was away, until the next recorder has taken them", Where: heldLocked(cfg), Form: "not sealed, in memory, mode 0600", Who: whoRecorder})
 		flows = append(flows, DataFlow{Direction: "kept", What: "state of recorder and lock", Where: filepath.Join(cfg.Lock.Run, filepath.Dir(evidence.RecorderFile)), Form: "JSON, in memory", Who: whoMemory})
 	}
 	return flows

@@ -30,7 +30,7 @@ func PrepareRun(cfg *config.Config) (clean func(), err error) {
 	if !cfg.Bench() {
 		return func() {}, nil
 	}
-	where := "/dev/shm"
+	where := runFolders
 	if inMemory(where) != nil || unix.Access(where, unix.W_OK) != nil {
 		where = ""
 	}
@@ -48,6 +48,9 @@ func PrepareRun(cfg *config.Config) (clean func(), err error) {
 	}
 	return clean, nil
 }
+
+// runFolders is where a bench makes its private folder, if it is in memory.
+const runFolders = "/dev/shm"
 
 // Run runs the parts as children of this process: on a locked board the guard, and the recorder
 // once the lock stands; with cameras the media process beside the recorder. When ctx ends the
