@@ -91,6 +91,7 @@ func Record(ctx context.Context, o Options) error {
 	ctx, anew := context.WithCancelCause(ctx)
 	defer anew(nil)
 	go medium.follow(ctx, func() bool { return r.Snapshot().State == "fault" }, anew)
+	file.taken()
 	err = runWithStatus(ctx, o, r, notify, p)
 	if errors.Is(context.Cause(ctx), ErrMountedAnew) {
 		err = errors.Join(ErrMountedAnew, err)

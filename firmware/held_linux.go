@@ -47,7 +47,8 @@ func heldLocked(cfg *config.Config) string {
 	return filepath.Join(cfg.Lock.Run, filepath.Dir(evidence.RecorderFile), heldName)
 }
 
-// openHeld opens the file and takes what is in it. Where it would not lie in memory there is none.
+// openHeld opens the file and reads what is in it; it stays there until taken. Where it would not lie in
+// memory there is none.
 func openHeld(o Options) (h *heldFile, held []byte) {
 	path := heldPath(o)
 	if path == "" || inMemory(filepath.Dir(path)) != nil {
@@ -59,9 +60,7 @@ func openHeld(o Options) (h *heldFile, held []byte) {
 		return nil, nil
 	}
 	h = &heldFile{f: f, head: []byte(heldHead + bootID() + "\n"), log: o.Log}
-	held, err = io.ReadAll(io.LimitReader(f, heldMost))
-	_, err2 := f.Seek(0, io.SeekStart)
-	if err = errors.Join(err, err2, f.Truncate(0)); err != nil {
+	if held, err = io.ReadAll(io.LimitReader(f, heldMost)); err != nil {
 		o.Log.Warn("held frames", slog.Any("err", plain(err)))
 	}
 	held, ok := bytes.CutPrefix(held, h.head)
@@ -69,6 +68,17 @@ func openHeld(o Options) (h *heldFile, held []byte) {
 		return h, nil
 	}
 	return h, held
+}
+
+// taken empties the file: a recorder that runs has what was in it.
+func (h *heldFile) taken() {
+	if h == nil {
+		return
+	}
+	_, err := h.f.Seek(0, io.SeekStart)
+	if err = errors.Join(err, h.f.Truncate(0)); err != nil {
+		h.log.Warn("held frames", slog.Any("err", plain(err)))
+	}
 }
 
 // leave writes what the next recorder is to take.

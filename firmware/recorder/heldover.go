@@ -25,6 +25,9 @@ func (w *writer) holdOver() {
 			p = q
 		}
 	}
+	for i := range w.over { // no record came for it
+		add(&w.over[i])
+	}
 	for i := range w.before {
 		add(&w.before[i])
 	}

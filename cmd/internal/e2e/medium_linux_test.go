@@ -26,8 +26,16 @@ type loopMedium struct {
 	frozen    bool
 }
 
-// loopMedium puts the board's vault on an ext4 of so many MiB. The loop device goes with the mount.
+// loopMedium puts the board's vault on an ext4 of so many MiB. The loop device goes with the mount. It has
+// one block group without a journal: what is at the end of the disk is data alone, so that it can fail
+// without the file system giving itself up.
 func (b *board) loopMedium(mib int, vaultKeys ...string) *loopMedium {
+	b.t.Helper()
+	return b.loopMediumOf("-O ^has_journal", mib, vaultKeys...)
+}
+
+// loopMediumOf is loopMedium with options of mkfs.ext4.
+func (b *board) loopMediumOf(options string, mib int, vaultKeys ...string) *loopMedium {
 	b.t.Helper()
 	if os.Geteuid() != 0 {
 		b.t.Skip("a disk of a test's own needs root")
@@ -44,10 +52,8 @@ func (b *board) loopMedium(mib int, vaultKeys ...string) *loopMedium {
 	if err := os.Mkdir(d.at, 0o700); err != nil {
 		b.t.Fatal(err)
 	}
-	// One block group without a journal: what is at the end of the disk is data alone, so that it can
-	// fail without the file system giving itself up.
-	script := fmt.Sprintf("truncate -s %dm '%s' && mkfs.ext4 -q -F -b 4096 -O ^has_journal -m 0 '%s' && mount -o loop '%s' '%s' && chmod 700 '%s' && echo mounted && exec cat",
-		mib, d.image, d.image, d.image, d.at, d.at)
+	script := fmt.Sprintf("truncate -s %dm '%s' && mkfs.ext4 -q -F -b 4096 %s -m 0 '%s' && mount -o loop '%s' '%s' && chmod 700 '%s' && echo mounted && exec cat",
+		mib, d.image, options, d.image, d.image, d.at, d.at)
 	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", script)
 	hold, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
@@ -118,6 +124,13 @@ func (d *loopMedium) pull() {
 	d.b.t.Helper()
 	d.cut()
 	d.inside("umount", "-l", d.at)
+}
+
+// readOnly has the kernel make the file system read-only, as it does where an error in the file system's own
+// tables is found; there is no way back but to mount it anew.
+func (d *loopMedium) readOnly() {
+	d.b.t.Helper()
+	d.inside("mount", "-o", "remount,abort", d.at)
 }
 
 // put brings the disk back, as whoever puts a card in again: checked, and mounted at the same place.

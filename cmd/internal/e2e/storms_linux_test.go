@@ -235,13 +235,36 @@ func TestBadMedium(t *testing.T) {
 	t.Logf("video: %d bytes of %d lost", lost, total)
 }
 
-// TestPulledMedium: the card is pulled in a flight with video, and put in again. holdfastd stays, and
-// goes on with a recorder that sees the new mount. No frame is lost: what came while there was no card
-// the first recorder hands to the second.
+// TestPulledMedium: the card is pulled in a flight with video, and put in again.
 func TestPulledMedium(t *testing.T) {
 	t.Parallel()
 	b := newBoard(t)
 	d := b.loopMedium(128, `reserve = "1MiB"`, camera(t, "front", "h264", 75, 300<<10, 1<<30))
+	b.flyWithout(d.pull, d.put)
+}
+
+// TestReadOnlyRemount: the kernel finds an error in the file system in a flight with video and makes it
+// read-only; somebody takes the card out, has it checked, and puts it in again.
+func TestReadOnlyRemount(t *testing.T) {
+	t.Parallel()
+	b := newBoard(t)
+	d := b.loopMediumOf("-e remount-ro", 128, `reserve = "1MiB"`, camera(t, "front", "h264", 76, 300<<10, 1<<30))
+	b.flyWithout(d.readOnly, func() {
+		if state := d.inside("dumpe2fs", "-h", d.image); !strings.Contains(state, "error") {
+			t.Errorf("the file system has no error: %s", state)
+		}
+		d.inside("umount", "-l", d.at)
+		d.inside("cp", "--sparse=always", d.image, d.image+".kept") // the same device would be the same mount, while anybody has it open
+		d.put()
+	})
+}
+
+// flyWithout takes the medium away in a flight, and gives it back as another mount. holdfastd stays, and
+// goes on with a recorder that sees the new mount. No frame is lost: what came while there was no medium
+// the first recorder hands to the second.
+func (b *board) flyWithout(take, give func()) {
+	t := b.t
+	t.Helper()
 	line, daemon := b.pty(), b.run()
 	pid := daemon.part("record")
 	frames := flight(t, 75)
@@ -252,11 +275,11 @@ func TestPulledMedium(t *testing.T) {
 		return len(got) > 0 && len(allFrames(r)) == half
 	})
 	<-time.After(5 * time.Second) // a recorder that dies at once is taken for a mistake in its configuration
-	d.pull()
-	during := frames[half : half+500]
-	send(t, line, join(during))
+	take()
+	send(t, line, join(frames[half:half+500]))
 	waitFor(t, patience, "fault in status.json", func() bool { return b.state() == "fault" && b.health()["last_error"] != "" })
-	d.put()
+	t.Logf("told: %v", b.health()["last_error"])
+	give()
 	waitFor(t, sortiePatience, "recording on the new mount", func() bool { return daemon.part("record") != pid && b.state() != "fault" })
 	send(t, line, join(frames[half+500:]))
 	b.watch("video and frames again", func(r []*opened) bool {
@@ -271,7 +294,7 @@ func TestPulledMedium(t *testing.T) {
 		t.Errorf("list: %d, %s", code, state)
 	}
 	records := b.open(code)
-	wantFrames(t, "before, during and after the pull", allFrames(records), frames)
+	wantFrames(t, "before, during and after", allFrames(records), frames)
 	if events(records, "held_over", "") != 1 {
 		t.Error("no event says that frames were held over")
 	}
