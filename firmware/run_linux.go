@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast/firmware/config"
 	"holdfast/firmware/evidence"
 	"holdfast/firmware/mediafifo"
@@ -30,11 +28,14 @@ func PrepareRun(cfg *config.Config) (clean func(), err error) {
 	if !cfg.Bench() {
 		return func() {}, nil
 	}
-	where := runFolders
-	if inMemory(where) != nil || unix.Access(where, unix.W_OK) != nil {
-		where = ""
+	const name = "holdfast-run-"
+	var dir string
+	if err = inMemory(runFolders); err == nil {
+		dir, err = os.MkdirTemp(runFolders, name)
 	}
-	dir, err := os.MkdirTemp(where, "holdfast-run-")
+	if err != nil {
+		dir, err = os.MkdirTemp("", name)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -113,18 +113,23 @@ operator_builds() {
     done
 }
 
-# race leaves the end-to-end tests out: the programs they start are the ones that are shipped, built
-# without the race detector, and only the tests' own code would be looked at.
+# race PACKAGE... looks for races. The end-to-end tests are left out: the programs they start are the ones
+# that are shipped, built without the race detector, and only the tests' own code would be looked at.
 race() {
     if ! have gcc && ! have clang; then
         skip "go test -race" "no C compiler: apt-get install gcc libc6-dev"
         return
     fi
-    CGO_ENABLED=1 step "go test -race" go test -vet=off -race -timeout 20m $(go list ./... | grep -v "/cmd/internal/e2e\$")
+    CGO_ENABLED=1 step "go test -race" go test -vet=off -race -timeout 20m $(go list "$@" | grep -v "/cmd/internal/e2e\$")
 }
 
+# others lists all packages but the end-to-end tests, which have the machine for themselves: their
+# flights are real time.
+others() { go list ./... | grep -v "/cmd/internal/e2e\$"; }
+
 # emulated ARCH QEMU runs what reads and writes bytes as a program of another processor:
-# other sizes, other alignment, other memory order. -short, for qemu is some 10 times slower.
+# other sizes, other alignment, other memory order. -short, for qemu is some 10 times slower; the
+# simulated vehicle is left out, for it flies on no board.
 emulated() {
     local arch=$1 emulator
     if ! emulator=$(qemu "$2"); then
@@ -132,7 +137,7 @@ emulated() {
         return
     fi
     CGO_ENABLED=0 GOOS=linux GOARCH=$arch GOARM=6 step "linux/$arch under qemu" \
-        go test -vet=off -short -timeout 10m -exec "$emulator" ./mavlink/... ./crypto/... ./storage/...
+        go test -vet=off -short -timeout 10m -exec "$emulator" $(go list ./mavlink/... ./crypto/... ./storage/... | grep -v "/mavlink/vehicle\$")
 }
 
 staticcheck() {
@@ -156,14 +161,15 @@ check)
     quick
     staticcheck
     step "import rules" go test ./scripts/imports
-    race
+    race ./...
     ;;
 test)
     install_missing
     quick
     step "operator's tool, macOS and Windows" operator_builds
-    step "go test" go test -vet=off -timeout 20m ./...
-    race
+    step "go test" go test -vet=off -timeout 20m $(others)
+    step "end to end" go test -vet=off -timeout 20m ./cmd/internal/e2e
+    race ./firmware/... ./storage/... ./mavlink/... # the others share nothing between goroutines: make check, make test-long
     step "audit, quick" go run ./cmd/holdfast-bench audit --quick
     emulated arm64 aarch64
     emulated arm arm
@@ -172,6 +178,7 @@ long)
     install_missing
     install_guest
     V=1 step "long batteries" go test -count=1 -timeout 6h ./...
+    HOLDFAST_LONG='' V=1 race ./...
     V=1 step "audit, whole" go run ./cmd/holdfast-bench audit
     ;;
 *)

@@ -179,9 +179,12 @@ func moments(t testing.TB, seed uint64) (ops int, special []int) {
 // few asks for a small share of the cuts and failures.
 var few = false
 
-// stride goes through all operations, or a share of them.
+// stride goes through all operations, or a share of them: -short is for emulated processors.
 func stride() int {
-	if few {
+	switch {
+	case testing.Short():
+		return 11
+	case few:
 		return 5
 	}
 	return 1
@@ -192,7 +195,9 @@ func cuts() int {
 	switch {
 	case os.Getenv("HOLDFAST_LONG") != "":
 		return 500
-	case testing.Short() || few:
+	case testing.Short():
+		return 10
+	case few:
 		return 24
 	}
 	return 100

@@ -104,7 +104,9 @@ func TestFailEverywhere(t *testing.T) {
 	switch {
 	case os.Getenv("HOLDFAST_LONG") != "":
 		step = 1
-	case testing.Short() || few:
+	case testing.Short():
+		step = 27
+	case few:
 		step = 9
 	}
 	// Pairs begin behind the first start: where the sync of the tree fails and its removal too,

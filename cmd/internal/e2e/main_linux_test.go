@@ -2,11 +2,14 @@ package e2e_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,9 +42,24 @@ func TestMain(m *testing.M) {
 // builtIn is set in the second start of the tests, in a network namespace of their own.
 const builtIn = "HOLDFAST_E2E_BIN"
 
+// waitTogether has more tests run at once than there are processors, where nobody has said how many: most
+// of their time they wait, for the seconds of a flight to pass.
+func waitTogether() error {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return nil
+	}
+	return flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+}
+
 func runTests(m *testing.M) (code int, err error) {
 	if bin = os.Getenv(builtIn); bin != "" {
 		if err := ownNetwork(); err != nil {
+			return 1, err
+		}
+		if err := waitTogether(); err != nil {
 			return 1, err
 		}
 		return m.Run(), nil
