@@ -165,6 +165,62 @@ func TestLossOfATold(t *testing.T) {
 	}
 }
 
+// TestLossOfATeller: a block that tells of a loss is lost itself, once and again: the next one that is kept
+// tells of all of it, each byte once.
+func TestLossOfATeller(t *testing.T) {
+	for times := range 4 {
+		d, now := storagetest.New(1), &clock{now: time.Second}
+		v := mustOpen(t, config(d, now))
+		fsys := &brokenFS{FS: d}
+		m := v.NewMedia(fsys, nil)
+		must(t, v.Begin(vault.Flight, vault.RecordID{}))
+		k := fileKey{'V', "cam", 1}
+		offset := 0
+		shoot := func(dropped int64) {
+			b := video("cam", 1, int64(offset), footage(k, offset, 1000))
+			b.Meta.File.BeganUsec, b.Meta.File.LostBytes = 7, dropped
+			must(t, m.Append('V', b))
+			offset += 1000
+		}
+		shoot(0)
+		must(t, m.End())
+		for range times {
+			shoot(400)
+			fsys.err = syscall.EIO
+			if err := m.End(); !errors.Is(err, syscall.EIO) {
+				t.Fatal(err)
+			}
+			// A block that is not even taken is the caller's to count, and takes nothing along.
+			now.now += 2 * time.Second
+			big := video("cam", 1, int64(offset), footage(k, offset, 200_000))
+			big.Meta.File.BeganUsec = 7
+			if err := m.Append('V', big); !errors.Is(err, syscall.EIO) {
+				t.Fatal(err)
+			}
+			fsys.err = nil
+			now.now += 2 * time.Second
+		}
+		shoot(20)
+		must(t, m.End())
+		must(t, v.Close())
+		var dropped, lost int64
+		must(t, eachForm(d.Files(), func(record, file string, data []byte, id age.Identity) error {
+			return (&pieces{do: func(m *segment.Meta, data []byte) error {
+				if m.File.Offset == int64(offset-1000) {
+					dropped = m.File.LostBytes
+					for _, r := range m.File.Lost {
+						lost += r.To - r.From
+					}
+				}
+				return nil
+			}}).read(data, id)
+		}))
+		if dropped != int64(400*times+20) || lost != int64(1000*times) {
+			t.Errorf("%d failures: %d bytes told as dropped, %d as lost", times, dropped, lost)
+		}
+	}
+}
+
 // brokenFS fails each call that writes, while err is set.
 type brokenFS struct {
 	vault.FS
