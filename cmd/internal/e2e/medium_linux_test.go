@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/bluenviron/gomavlib/v3/pkg/dialects/common"
 
@@ -52,8 +53,9 @@ func (b *board) loopMediumOf(options string, mib int, vaultKeys ...string) *loop
 	if err := os.Mkdir(d.at, 0o700); err != nil {
 		b.t.Fatal(err)
 	}
-	script := fmt.Sprintf("truncate -s %dm '%s' && mkfs.ext4 -q -F -b 4096 %s -m 0 '%s' && mount -o loop '%s' '%s' && chmod 700 '%s' && echo mounted && exec cat",
-		mib, d.image, options, d.image, d.image, d.at, d.at)
+	script := fmt.Sprintf("truncate -s %dm '%s' && mkfs.ext4 -q -F -b 4096 %s -m 0 '%s' && mount -o loop '%s' '%s' && chmod 700 '%s' &&"+
+		"mount -t tmpfs none /sys/class && mkdir -p '%s' && echo 0 >'%s/brightness' && echo mounted && exec cat",
+		mib, d.image, options, d.image, d.image, d.at, d.at, ledFolder, ledFolder)
 	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", script)
 	hold, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
@@ -69,6 +71,38 @@ func (b *board) loopMediumOf(options string, mib int, vaultKeys ...string) *loop
 	b.configure(b.path("fc"), append([]string{`path = "medium/vault"`}, vaultKeys...)...)
 	d.device = d.inside("findmnt", "-n", "-o", "SOURCE", d.at)
 	return d
+}
+
+// ledFolder is a LED of the medium's mount namespace, as the kernel has them; lightKeys have it used.
+const (
+	ledFolder = "/sys/class/leds/status"
+	lightKeys = "[status]\nled = \"status\""
+)
+
+// flashes counts how often the light goes on in two seconds. A fault shows five a second, anything else
+// less than two.
+func (d *loopMedium) flashes() (n int) {
+	d.b.t.Helper()
+	path := fmt.Sprintf("/proc/%d/root%s/brightness", d.b.space, ledFolder)
+	was := true
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); <-time.After(5 * time.Millisecond) {
+		p := readFile(d.b.t, path)
+		on := len(p) > 0 && p[0] == '2' // 255, and for off the first byte is made 0
+		if on && !was {
+			n++
+		}
+		was = on
+	}
+	return n
+}
+
+// wantLight waits for the light of a fault, or for that of anything else.
+func (d *loopMedium) wantLight(fault bool) {
+	d.b.t.Helper()
+	n := 0
+	if !eventually(patience, func() bool { n = d.flashes(); return n > 0 && (n >= 7) == fault }) {
+		d.b.t.Errorf("fault %v: the light flashes %d times in 2 s", fault, n)
+	}
 }
 
 // inside runs a command in the medium's mount namespace, which has to succeed.

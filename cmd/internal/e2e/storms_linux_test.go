@@ -210,7 +210,7 @@ func TestBadMedium(t *testing.T) {
 	t.Parallel()
 	const total = 8 << 20
 	b := newBoard(t)
-	d := b.loopMedium(128, `reserve = "1MiB"`, camera(t, "front", "h264", 74, 400<<10, total))
+	d := b.loopMedium(128, `reserve = "1MiB"`, camera(t, "front", "h264", 74, 400<<10, total), lightKeys)
 	s := b.takeOffPlain("--duration", "60s", "--after", "20m", "--old-logs", "-1")
 	pid := s.daemon.part("record")
 	b.watch("video", func(r []*opened) bool { got, _ := footageOf(t, r, "front"); return len(got) > 0 })
@@ -218,9 +218,10 @@ func TestBadMedium(t *testing.T) {
 	d.cut()
 	waitFor(t, patience, "fault in status.json", func() bool { return b.state() == "fault" && b.health()["last_error"] != "" })
 	t.Logf("told: %v", b.health()["last_error"])
-	<-time.After(3 * time.Second) // it stays bad for a while
+	d.wantLight(true)
 	d.mend()
 	waitFor(t, sortiePatience, "an end of the fault", func() bool { return b.state() == "recording" })
+	d.wantLight(false)
 	b.watch("video again", func(r []*opened) bool { return films(t, r, "front") > before })
 	s.daemon.waitGiven("h264", 74)
 	if s.daemon.part("record") != pid {
@@ -239,8 +240,8 @@ func TestBadMedium(t *testing.T) {
 func TestPulledMedium(t *testing.T) {
 	t.Parallel()
 	b := newBoard(t)
-	d := b.loopMedium(128, `reserve = "1MiB"`, camera(t, "front", "h264", 75, 300<<10, 1<<30))
-	b.flyWithout(d.pull, d.put)
+	d := b.loopMedium(128, `reserve = "1MiB"`, camera(t, "front", "h264", 75, 300<<10, 1<<30), lightKeys)
+	d.flyWithout(d.pull, d.put)
 }
 
 // TestReadOnlyRemount: the kernel finds an error in the file system in a flight with video and makes it
@@ -248,8 +249,8 @@ func TestPulledMedium(t *testing.T) {
 func TestReadOnlyRemount(t *testing.T) {
 	t.Parallel()
 	b := newBoard(t)
-	d := b.loopMediumOf("-e remount-ro", 128, `reserve = "1MiB"`, camera(t, "front", "h264", 76, 300<<10, 1<<30))
-	b.flyWithout(d.readOnly, func() {
+	d := b.loopMediumOf("-e remount-ro", 128, `reserve = "1MiB"`, camera(t, "front", "h264", 76, 300<<10, 1<<30), lightKeys)
+	d.flyWithout(d.readOnly, func() {
 		if state := d.inside("dumpe2fs", "-h", d.image); !strings.Contains(state, "error") {
 			t.Errorf("the file system has no error: %s", state)
 		}
@@ -262,8 +263,8 @@ func TestReadOnlyRemount(t *testing.T) {
 // flyWithout takes the medium away in a flight, and gives it back as another mount. holdfastd stays, and
 // goes on with a recorder that sees the new mount. No frame is lost: what came while there was no medium
 // the first recorder hands to the second.
-func (b *board) flyWithout(take, give func()) {
-	t := b.t
+func (d *loopMedium) flyWithout(take, give func()) {
+	b, t := d.b, d.b.t
 	t.Helper()
 	line, daemon := b.pty(), b.run()
 	pid := daemon.part("record")
@@ -275,10 +276,12 @@ func (b *board) flyWithout(take, give func()) {
 		return len(got) > 0 && len(allFrames(r)) == half
 	})
 	<-time.After(5 * time.Second) // a recorder that dies at once is taken for a mistake in its configuration
+	d.wantLight(false)
 	take()
 	send(t, line, join(frames[half:half+500]))
 	waitFor(t, patience, "fault in status.json", func() bool { return b.state() == "fault" && b.health()["last_error"] != "" })
 	t.Logf("told: %v", b.health()["last_error"])
+	d.wantLight(true)
 	give()
 	waitFor(t, sortiePatience, "recording on the new mount", func() bool { return daemon.part("record") != pid && b.state() != "fault" })
 	send(t, line, join(frames[half+500:]))
@@ -288,6 +291,7 @@ func (b *board) flyWithout(take, give func()) {
 	if !daemon.running() {
 		t.Fatalf("holdfastd has ended: %s", daemon.errs.String())
 	}
+	d.wantLight(false)
 	daemon.stop()
 	code, state, _ := b.list()
 	if code != 3 || state != "cut" {
