@@ -48,8 +48,17 @@ func (e *eraser) whole(t *transfer) {
 		e.safe, e.boot = map[key]uint64{}, t.l.reboots // numbers may mean other logs now
 	}
 	if len(e.safe) < 2*maxEntries {
-		e.safe[key{t.e.id, 0, uint32(t.size)}] = t.out.last + 1
+		e.safe[safeKey(t.e)] = t.out.last + 1
 	}
+}
+
+// safeKey tells a log from the others of one start of the autopilot: the time that an ArduPilot says
+// of an open log is a new one each time, so its number does.
+func safeKey(e entry) key {
+	if x := e.key(); x.numberless() {
+		return x
+	}
+	return key{e.id, 0, uint32(e.size)}
 }
 
 // unsafe says why not every log of the list is known to be whole; "": all are.
@@ -59,7 +68,7 @@ func (e *eraser) unsafe(p *puller, logs []entry) string {
 	}
 	e.below = 0
 	for _, x := range logs {
-		behind, ok := e.safe[key{x.id, 0, uint32(x.size)}]
+		behind, ok := e.safe[safeKey(x)]
 		if !ok || e.boot != p.l.reboots {
 			return fmt.Sprintf("log %d was not pulled whole in this run", x.id)
 		}
@@ -149,8 +158,9 @@ func (e *eraser) listed(p *puller, logs []entry, ok bool, now time.Duration) boo
 // look tells whether the logs are gone.
 func (e *eraser) look(p *puller, logs []entry, ok bool) {
 	e.state = eraseNone
+	ok = ok || p.l.flavour == PX4 // it has no answer that says that there is none
 	for _, x := range logs {
-		if _, still := e.safe[key{x.id, 0, uint32(x.size)}]; still {
+		if _, still := e.safe[safeKey(x)]; still {
 			ok = false
 		}
 	}

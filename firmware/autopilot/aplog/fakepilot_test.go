@@ -30,6 +30,7 @@ type fakePilot struct {
 	beat    time.Duration
 	off     bool
 	noLogs  bool // it knows no LOG_REQUEST
+	noData  bool // it lists its logs and sends none
 
 	out    []packet // waits for the link
 	budget int
@@ -37,6 +38,8 @@ type fakePilot struct {
 	sending  bool
 	id       int
 	at, upTo int
+	opened   *vlog // the file that PX4 reads, as long as its number openedID stays the same
+	openedID int
 	list     []int // entries to send
 
 	ftp    *ftpServer
@@ -111,7 +114,7 @@ func (v *fakePilot) arm(on bool) { v.armed, v.beat = on, 0 }
 // reboot forgets all that is not on the card.
 func (v *fakePilot) reboot() {
 	v.booted, v.beat = v.r.now, v.r.now+2*time.Second
-	v.sending, v.list, v.out = false, nil, nil
+	v.sending, v.list, v.out, v.opened = false, nil, nil, nil
 	if v.ftp != nil {
 		v.ftp = newFTPServer(v, v.ftp.files)
 	}
@@ -147,7 +150,7 @@ func (v *fakePilot) entry(id int) {
 }
 
 func (v *fakePilot) piece() {
-	data := v.logs[v.id-v.first()].data
+	data := v.reads()
 	m := &ap.MessageLogData{Id: uint16(v.id), Ofs: uint32(v.at)}
 	n := copy(m.Data[:min(90, max(0, v.upTo-v.at))], data[min(v.at, len(data)):])
 	m.Count = uint8(n)
@@ -163,6 +166,21 @@ func (v *fakePilot) piece() {
 	if n < 90 || v.at >= v.upTo {
 		v.sending = false
 	}
+	if v.at >= len(data) {
+		v.opened = nil
+	}
+}
+
+// reads is the log that it sends: PX4 opens a file where another number is asked for than before.
+func (v *fakePilot) reads() []byte {
+	if v.flavour != aplog.PX4 {
+		return v.logs[v.id-v.first()].data
+	}
+	if v.opened == nil || v.openedID != v.id {
+		log := v.logs[v.id-v.first()]
+		v.opened, v.openedID = &log, v.id
+	}
+	return v.opened.data
 }
 
 // spoiled says things that are wrong about a piece.
@@ -209,7 +227,7 @@ func (v *fakePilot) handle(comp uint8, m message.Message) {
 		}
 	case *ap.MessageLogErase:
 		if !v.armed && !v.keep {
-			v.logs = nil
+			v.logs, v.opened = nil, nil
 		}
 	case *ap.MessageFileTransferProtocol:
 		if v.ftp != nil {
@@ -244,18 +262,20 @@ func (v *fakePilot) requestList(m *ap.MessageLogRequestList) {
 
 func (v *fakePilot) requestData(m *ap.MessageLogRequestData) {
 	i := int(m.Id) - v.first()
-	if v.noLogs || i < 0 || i >= len(v.logs) {
+	if v.noLogs || v.noData || i < 0 || i >= len(v.logs) {
 		return
 	}
 	if v.flavour == aplog.ArduPilot && (v.armed || v.sending) {
 		return // dropped without a word
 	}
-	if v.flavour == aplog.PX4 && int(m.Ofs) >= len(v.logs[i].data) {
+	v.id = int(m.Id)
+	data := v.reads()
+	if v.flavour == aplog.PX4 && int(m.Ofs) >= len(data) {
 		v.sending = false
 		return
 	}
-	v.sending, v.id, v.at = true, int(m.Id), int(m.Ofs)
-	v.upTo = min(int(m.Ofs)+int(m.Count), max(len(v.logs[i].data), int(m.Ofs)))
+	v.sending, v.at = true, int(m.Ofs)
+	v.upTo = min(int(m.Ofs)+int(m.Count), max(len(data), int(m.Ofs)))
 }
 
 // ftpServer is MAVLink FTP as ArduPilot or PX4 has it.

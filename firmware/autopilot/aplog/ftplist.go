@@ -152,10 +152,11 @@ func matchBySize(logs, files []entry) {
 }
 
 // asEntries gives files numbers, where the autopilot knows nothing but FTP: newest first by name.
-func asEntries(files []entry) []entry {
+func asEntries(files []entry, flavour uint8) []entry {
 	out := slices.Clone(files)
 	slices.SortFunc(out, func(a, b entry) int { return cmp.Compare(b.path, a.path) })
 	for i := range out {
+		out[i].moves, out[i].num = flavour == PX4, len(out)
 		if out[i].id == 0 {
 			out[i].id = uint16(len(out) - i)
 		}

@@ -7,6 +7,9 @@ type key struct {
 	size uint32
 }
 
+// numberless says that x is a log by time and size alone (see entry.key).
+func (x key) numberless() bool { return x.id == 0 && x.utc != 0 }
+
 // known are the logs that were pulled, or that somebody else has. An ArduPilot that still has a
 // log open says a new time with each list, so within one start of the autopilot, where numbers do
 // not move, a log is known by its number and size.
@@ -20,7 +23,7 @@ func (k *known) add(x key, boot int) {
 		k.at = map[key]int{}
 	}
 	k.set(x, boot)
-	if boot >= 0 {
+	if boot >= 0 && !x.numberless() {
 		k.set(key{x.id, 0, x.size}, boot)
 	}
 	for len(k.at) > maxKnown {
@@ -39,6 +42,9 @@ func (k *known) set(x key, boot int) {
 func (k *known) has(x key, boot int) bool {
 	if _, ok := k.at[x]; ok && x.utc != 0 {
 		return true
+	}
+	if x.numberless() {
+		return false
 	}
 	at, ok := k.at[key{x.id, 0, x.size}]
 	return ok && at == boot

@@ -15,6 +15,8 @@ type entry struct {
 	utc    uint32 // seconds since 1970 as the autopilot says; 0: it does not
 	size   int64
 	path   string // for FTP; "" where it is not known
+	num    int    // of logs in its list
+	moves  bool   // its number is no name: PX4 counts its logs anew with each list, in the order of the folder
 	listed bool   // LOG_ENTRY named it, so LOG_REQUEST_DATA brings it
 	of     string // the flight it is about
 	age    int    // of the logs that came since the list before: 0 the newest; -1: not one of them
@@ -22,7 +24,13 @@ type entry struct {
 	stream *streamed
 }
 
-func (e entry) key() key { return key{e.id, e.utc, uint32(e.size)} }
+// key leaves out a number that may be another log's tomorrow, where there is a time to go by.
+func (e entry) key() key {
+	if e.moves && e.utc != 0 {
+		return key{0, e.utc, uint32(e.size)}
+	}
+	return key{e.id, e.utc, uint32(e.size)}
+}
 
 // lister collects the entries that LOG_REQUEST_LIST brings, and asks again for what is missing.
 // ArduPilot counts its logs from 1, oldest first; PX4 from 0, as they lie in the folder
@@ -83,7 +91,7 @@ func (s *lister) handle(m *ap.MessageLogEntry) {
 		return
 	}
 	if _, had := list.got[m.Id]; !had {
-		list.got[m.Id], s.fresh = entry{id: m.Id, utc: m.TimeUtc, size: int64(m.Size), listed: true}, true
+		list.got[m.Id], s.fresh = entry{id: m.Id, utc: m.TimeUtc, size: int64(m.Size), num: int(m.NumLogs), moves: s.l.flavour == PX4, listed: true}, true
 	}
 	list.last = s.l.now
 }

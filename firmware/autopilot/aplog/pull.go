@@ -2,6 +2,8 @@ package aplog
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	ap "github.com/bluenviron/gomavlib/v3/pkg/dialects/ardupilotmega"
@@ -45,7 +47,8 @@ type puller struct {
 	closing *transfer   // its FTP session is being ended
 	tried   map[uint16]int
 	rounds  int
-	pulled  int // in this round
+	pulled  int  // in this round
+	stale   bool // PX4 may have a file open under a number that was another log's before the list
 
 	known   known
 	flights flights
@@ -285,7 +288,11 @@ func (p *puller) stepList(now time.Duration) time.Duration {
 		return now
 	}
 	if !ok {
-		p.l.cfg.Event("log_list_failed", "why=\"no answer to LOG_REQUEST_LIST\"")
+		why := "no answer to LOG_REQUEST_LIST"
+		if p.l.flavour == PX4 {
+			why += ": it has no logs, or does not know the request"
+		}
+		p.l.cfg.Event("log_list_failed", fmt.Sprintf("why=%q", why))
 	}
 	p.queue, p.phase = logs, phaseFiles
 	p.files = p.l.newFTPLister(&p.client)
@@ -301,7 +308,7 @@ func (p *puller) stepFiles(now time.Duration) time.Duration {
 	p.noFTP = p.noFTP || p.files.silent
 	p.files = nil
 	if len(p.queue) == 0 {
-		p.queue = asEntries(files)
+		p.queue = asEntries(files, p.l.flavour)
 	} else {
 		match(p.queue, files, p.l.flavour)
 	}
@@ -309,6 +316,7 @@ func (p *puller) stepFiles(now time.Duration) time.Duration {
 	p.flights.assign(p.queue)
 	p.l.cross.pair(p.queue)
 	p.eraser.list = append([]entry(nil), p.queue...)
+	p.stale = p.l.flavour == PX4
 	p.phase = phasePull
 	return now
 }
@@ -336,6 +344,9 @@ func (p *puller) stepPull(now time.Duration) time.Duration {
 	if p.cur == nil && !p.take(now) {
 		return p.finish(now)
 	}
+	if !p.freshen() {
+		return now + outRetry
+	}
 	done, next := p.cur.step(now)
 	if !done {
 		return next
@@ -348,6 +359,26 @@ func (p *puller) stepPull(now time.Duration) time.Duration {
 	}
 	p.cur = nil
 	return now
+}
+
+// freshen has PX4 close the file it has open: it reads on in that one as long as the number that is
+// asked for stays the same, whatever log has that number in a newer list. Asked for another one, behind
+// its end, it opens that and sends nothing. false: not now.
+func (p *puller) freshen() bool {
+	if !p.stale || p.cur.ftp != nil {
+		return true
+	}
+	if e := p.cur.e; e.num > 1 {
+		other := uint16(0)
+		if e.id == 0 {
+			other = 1
+		}
+		if !p.l.ask(&ap.MessageLogRequestData{TargetSystem: p.l.system, TargetComponent: compAutopilot, Id: other, Ofs: math.MaxUint32}) {
+			return false
+		}
+	}
+	p.stale = false
+	return true
 }
 
 func (p *puller) stepClosing(now time.Duration) time.Duration {
@@ -393,12 +424,12 @@ func (p *puller) start(e entry) *transfer {
 // autopilot that began anew numbers its logs in another way.
 func (p *puller) unpark(e entry) *transfer {
 	for i, t := range p.parked {
-		if !t.is(e) {
+		if !t.is(e) || !t.exactly(e) && slices.ContainsFunc(p.queue, t.exactly) {
 			continue
 		}
 		p.parked = append(p.parked[:i:i], p.parked[i+1:]...)
 		t.grow()
-		t.e.id, t.boot = e.id, p.l.reboots
+		t.resumed(e)
 		if t.ftp != nil {
 			t.ftp.opens, t.ftp.again = 0, 0
 		}
@@ -409,10 +440,29 @@ func (p *puller) unpark(e entry) *transfer {
 }
 
 func (t *transfer) is(e entry) bool {
-	if t.e.utc != 0 && t.e.utc == e.utc {
+	switch {
+	case e.moves && e.path != "" && t.e.path != "":
+		return e.path == t.e.path && e.size >= t.size
+	case t.e.utc != 0 && t.e.utc == e.utc:
 		return e.size == t.size || e.size > t.size && t.e.id == e.id
 	}
-	return t.e.id == e.id && e.size >= t.size && t.boot == t.l.reboots
+	return t.e.id == e.id && e.size >= t.size && t.boot == t.l.reboots && (!e.moves || e.num == t.e.num)
+}
+
+func (t *transfer) exactly(e entry) bool {
+	return t.e.utc != 0 && t.e.utc == e.utc && t.size == e.size
+}
+
+// resumed takes what the newest list knows about the log: its number now, and the flight that it was
+// of, if that had not ended when the pull began.
+func (t *transfer) resumed(e entry) {
+	t.e.id, t.e.utc, t.e.num, t.boot = e.id, e.utc, e.num, t.l.reboots
+	if e.of != "" {
+		t.e.of, t.out.f.Of = e.of, e.of
+	}
+	if e.stream != nil {
+		t.e.stream = e.stream
+	}
 }
 
 // takeGone ends the interrupted pulls of logs that are not there any more.

@@ -101,6 +101,9 @@ func (t *transfer) logEntry(m *ap.MessageLogEntry) {
 		return
 	}
 	t.sizeKnown = true
+	if t.e.moves && int64(m.Size) >= t.size {
+		t.e.utc = m.TimeUtc // of a log that was still written when it was listed
+	}
 	t.grown(int64(m.Size))
 }
 
