@@ -41,7 +41,7 @@ func (e *eraser) stop() { e.state = eraseNone }
 
 // whole notes that a log was pulled whole, its checksum right where the autopilot has one.
 func (e *eraser) whole(t *transfer) {
-	if t.ftp != nil && t.ftp.crc != crcRight && t.ftp.crc != crcAbsent {
+	if f := t.file(); f != nil && f.crc != crcRight && f.crc != crcAbsent {
 		return
 	}
 	if e.safe == nil || e.boot != t.l.reboots {

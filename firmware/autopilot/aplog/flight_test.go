@@ -55,7 +55,7 @@ func TestArming(t *testing.T) {
 				r.loss = 0.01
 				r.v.logs = []vlog{{100, content(1, 800_000), logPath(flavour, 1)}}
 				if ftp {
-					r.v.serveFTP()
+					r.v.onlyFTP()
 				}
 				if !r.run(time.Minute, func() bool { return r.store.bytes() > 100_000 }) {
 					t.Fatal("no pull")
@@ -89,6 +89,12 @@ func logPath(flavour uint8, n int) string {
 	return fmt.Sprintf("/APM/LOGS/%08d.BIN", n)
 }
 
+// onlyFTP serves FTP as the way that logs come: of a PX4 they come by LOG_REQUEST_DATA where it answers.
+func (v *fakePilot) onlyFTP() {
+	v.serveFTP()
+	v.noLogs = v.flavour == aplog.PX4
+}
+
 func (v *fakePilot) serveFTP() { v.ftp = newFTPServer(v, func() []vlog { return v.logs }) }
 
 func (s *store) bytes() int { return s.bytesHad }
@@ -104,7 +110,7 @@ func TestCut(t *testing.T) {
 					r.loss = 0.01
 					r.v.logs = []vlog{{100, content(1, 800_000), logPath(flavour, 1)}}
 					if ftp {
-						r.v.serveFTP()
+						r.v.onlyFTP()
 					}
 					for i := range 2 {
 						if !r.run(time.Minute, func() bool { return r.store.bytes() > 100_000+200_000*i }) {
@@ -142,7 +148,7 @@ func TestFTP(t *testing.T) {
 				for i := range 5 {
 					r.v.logs = append(r.v.logs, vlog{uint32(100 + i), content(uint64(i), 100_000*i+i), logPath(flavour, i+1)})
 				}
-				r.v.serveFTP()
+				r.v.onlyFTP()
 				r.pulls(10*time.Minute, 4)
 				got := r.store.of("ftp")
 				if len(got) != 4 {

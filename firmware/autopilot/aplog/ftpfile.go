@@ -188,9 +188,19 @@ func (t *transfer) abandonFTP(why string) {
 	}
 }
 
+// tryFTP goes on by FTP, where LOG_REQUEST_DATA brings nothing.
+func (t *transfer) tryFTP() {
+	t.l.cfg.Event("log_data_failed", fmt.Sprintf("log=%d why=\"no answer to LOG_REQUEST_DATA\"", t.e.id))
+	if t.out.bytes == 0 {
+		t.out.f.Source = "ftp"
+	}
+	t.asked, t.high = nil, t.w.base
+	t.ftp, t.alt = t.alt, nil
+}
+
 // check has the autopilot compute the checksum of the file. 0: that is done.
 func (t *transfer) check(now time.Duration) time.Duration {
-	f := t.ftp
+	f := t.file()
 	if f == nil || t.out.whole > 0 {
 		return 0
 	}

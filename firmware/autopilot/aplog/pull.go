@@ -142,8 +142,8 @@ func (p *puller) park(now time.Duration) {
 	}
 	t.flush(now)
 	t.asked, t.burst, t.stalls = nil, false, 0
-	if t.ftp != nil {
-		t.ftp.park()
+	if f := t.file(); f != nil {
+		f.park()
 	}
 	for _, old := range p.parked { // only the newest keeps what came out of order
 		old.shrink()
@@ -169,8 +169,8 @@ func (t *transfer) grow() {
 func (p *puller) rebooted() {
 	p.park(p.l.now)
 	for _, t := range p.parked {
-		if t.ftp != nil {
-			t.ftp.lost()
+		if f := t.file(); f != nil {
+			f.lost()
 		}
 	}
 	p.client.cancel()
@@ -408,16 +408,18 @@ func (p *puller) take(now time.Duration) bool {
 	return p.takeGone(now)
 }
 
+// start pulls a log. ArduPilot's FTP is as fast as LOG_REQUEST_DATA and does not hold up arming; PX4's
+// takes a request for each 239 bytes. A log whose checksum was wrong comes in the other way.
 func (p *puller) start(e entry) *transfer {
-	var f *ftpFile
-	if e.path != "" && p.tried[e.id] <= 1 {
-		f = &ftpFile{c: &p.client, path: e.path}
+	first := p.tried[e.id] <= 1
+	if e.path == "" || p.l.flavour == ArduPilot && !first {
+		return p.l.newTransfer(e, nil, nil)
 	}
-	t := p.l.newTransfer(e, f)
-	if f != nil {
-		f.t = t
+	f := &ftpFile{c: &p.client, path: e.path}
+	if p.l.flavour == PX4 && e.listed && first {
+		return p.l.newTransfer(e, nil, f)
 	}
-	return t
+	return p.l.newTransfer(e, f, nil)
 }
 
 // unpark finds the interrupted pull of a log: by its number and time, or by time and size where an
@@ -430,8 +432,8 @@ func (p *puller) unpark(e entry) *transfer {
 		p.parked = append(p.parked[:i:i], p.parked[i+1:]...)
 		t.grow()
 		t.resumed(e)
-		if t.ftp != nil {
-			t.ftp.opens, t.ftp.again = 0, 0
+		if f := t.file(); f != nil {
+			f.opens, f.again = 0, 0
 		}
 		t.grown(e.size)
 		return t
@@ -502,10 +504,11 @@ func (p *puller) completed(t *transfer) {
 }
 
 func (t *transfer) crcWord() string {
-	if t.ftp == nil {
+	f := t.file()
+	if f == nil {
 		return "none"
 	}
-	return [...]string{"none", "none", "right", "none", "unanswered", "wrong"}[t.ftp.crc]
+	return [...]string{"none", "none", "right", "none", "unanswered", "wrong"}[f.crc]
 }
 
 // finish looks for logs that came meanwhile, and otherwise lets the autopilot log as usual.

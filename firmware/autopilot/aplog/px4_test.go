@@ -2,11 +2,65 @@ package aplog_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"holdfast/firmware/autopilot/aplog"
 )
+
+// TestPX4ByLogData: of a PX4 that has both, a log comes by LOG_REQUEST_DATA, which is six times as fast;
+// FTP gives its name and its checksum.
+func TestPX4ByLogData(t *testing.T) {
+	r := newRig(t, aplog.PX4, 2, nil)
+	r.v.logs = []vlog{{100, content(1, 300_000), logPath(aplog.PX4, 1)}}
+	r.v.serveFTP()
+	r.pulls(time.Minute, 1)
+	got := r.store.of("pull")
+	if len(got) != 1 || got[0].check(t, r.v.logs[0].data) > 0 || got[0].f.Name != "10_20_30.ulg" {
+		t.Fatalf("%d files; events %q", len(got), r.events)
+	}
+	if !strings.Contains(r.events[0], "checksum=right") || r.sent["FileTransferProtocol"] > 20 {
+		t.Errorf("events %q, sent %v", r.events, r.sent)
+	}
+}
+
+// TestPX4NoLogData: where PX4 lists its logs and does not send them, they come by FTP, also the rest
+// of one that began to come.
+func TestPX4NoLogData(t *testing.T) {
+	for name, from := range map[string]int{"nothing": 0, "half": 150_000} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, aplog.PX4, 2, nil)
+			r.v.logs = []vlog{{100, content(1, 300_000), logPath(aplog.PX4, 1)}}
+			r.v.serveFTP()
+			r.v.noData = from == 0
+			r.v.bad = func(off int) bool { return off >= from }
+			r.pulls(5*time.Minute, 1)
+			if len(r.store.files) != 1 || r.event("log_pulled") != 1 || r.event("log_data_failed") != 1 {
+				t.Fatalf("events %q", r.events)
+			}
+			for _, f := range r.store.files {
+				if f.check(t, r.v.logs[0].data) > 0 || (f.f.Source == "ftp") != (from == 0) {
+					t.Errorf("source %s, events %q", f.f.Source, r.events)
+				}
+			}
+		})
+	}
+}
+
+// TestPX4WrongChecksum: a log whose checksum differs comes again, by FTP; where that differs too it is
+// told, and nothing is erased.
+func TestPX4WrongChecksum(t *testing.T) {
+	r := newRig(t, aplog.PX4, 2, func(c *aplog.Config) { c.Erase = true })
+	r.v.logs = []vlog{{100, content(1, 30_000), logPath(aplog.PX4, 1)}}
+	r.v.serveFTP()
+	r.v.ftp.wrong = true
+	r.pulls(5*time.Minute, 2)
+	first, again := r.store.of("pull"), r.store.of("ftp")
+	if len(first) != 1 || len(again) != 1 || !strings.Contains(first[0].f.Why+again[0].f.Why, "checksum") || r.sent["LogErase"] > 0 {
+		t.Errorf("events %q, sent %v", r.events, r.sent)
+	}
+}
 
 // px4Flights is a rig whose flights are named, with a log each.
 func px4Flights(t *testing.T, ftp bool, change func(c *aplog.Config)) (r *rig, ended *string) {

@@ -151,7 +151,7 @@ func TestRest(t *testing.T) {
 func TestBurstGarbage(t *testing.T) {
 	r := newRig(t, aplog.PX4, 6, nil)
 	r.v.logs = []vlog{{100, content(1, 300_000), logPath(aplog.PX4, 1)}}
-	r.v.serveFTP()
+	r.v.onlyFTP()
 	r.pulls(time.Minute, 1)
 	if got := r.store.of("ftp"); len(got) != 1 || got[0].check(t, r.v.logs[0].data) > 0 {
 		t.Fatalf("events %q", r.events)

@@ -21,9 +21,10 @@ type transfer struct {
 	boot int // the start of the autopilot in which e was listed
 	out  output
 	w    *window
-	size int64 // as far as is known
-	high int64 // all before it was asked for
-	ftp  *ftpFile
+	size int64    // as far as is known
+	high int64    // all before it was asked for
+	ftp  *ftpFile // reads the log; nil: LOG_REQUEST_DATA does
+	alt  *ftpFile // the same file by FTP: for its checksum, and where LOG_REQUEST_DATA brings nothing; nil: none
 	dig  *digest
 	sha  hash.Hash // likewise
 	crc  uint32    // of what the Store has, as FTP computes it; right as long as nothing was lost
@@ -51,18 +52,30 @@ type transfer struct {
 // maxGrows bounds how often a log is followed that grows while it is pulled.
 const maxGrows = 8
 
-func (l *Logs) newTransfer(e entry, f *ftpFile) *transfer {
-	t := &transfer{l: l, e: e, boot: l.reboots, w: newWindow(windowSize), size: e.size, ftp: f, dig: newDigest(l.flavour), sha: sha256.New()}
+// newTransfer pulls e by FTP from ftp, or by LOG_REQUEST_DATA beside alt.
+func (l *Logs) newTransfer(e entry, ftp, alt *ftpFile) *transfer {
+	t := &transfer{l: l, e: e, boot: l.reboots, w: newWindow(windowSize), size: e.size, ftp: ftp, alt: alt, dig: newDigest(l.flavour), sha: sha256.New()}
 	name := fmt.Sprintf("%08d.%s", e.id, map[uint8]string{ArduPilot: "BIN", PX4: "ulg"}[l.flavour])
 	source := "pull"
-	if f != nil {
-		name, source = path.Base(e.path), "ftp"
+	if ftp != nil {
+		source = "ftp"
+	}
+	if f := t.file(); f != nil {
+		f.t, name = t, path.Base(e.path)
 	}
 	t.out = output{store: l.cfg.Store, f: segment.File{
 		ID: l.cfg.NewID(), Kind: segment.KindLog, Source: source, Format: l.format(), Name: name,
 		Size: e.size, Of: e.of, Log: int(e.id), UTCUsec: int64(e.utc) * 1e6,
 	}}
 	return t
+}
+
+// file is the log as FTP has it; nil: it is not known there, or FTP failed.
+func (t *transfer) file() *ftpFile {
+	if t.ftp != nil {
+		return t.ftp
+	}
+	return t.alt
 }
 
 // data takes a piece of the log.
@@ -306,6 +319,10 @@ func (t *transfer) giveUp(now time.Duration) time.Duration {
 		return now + storeRetry
 	}
 	t.stalls = 0
+	if t.ftp == nil && t.alt != nil {
+		t.tryFTP()
+		return now
+	}
 	if t.giveUps++; t.giveUps >= maxGiveUps {
 		t.abandon("the autopilot does not send it")
 		return now
