@@ -123,6 +123,9 @@ func (s *files) told(letter byte, m *segment.File) error {
 		f.because(fmt.Sprintf("it is said to have %d bytes, more than the %d that are taken", m.Size, int64(maxFile)))
 	}
 	f.ended, f.early = f.ended || m.End, f.early || m.End && m.Why != ""
+	if f.meta.Of == "" {
+		f.meta.Of = clip(m.Of) // a pull may begin before the flight has ended that it is about
+	}
 	if m.SHA256 != "" {
 		f.sum = strings.ToLower(clip(m.SHA256))
 	}

@@ -337,6 +337,43 @@ func TestLogPulledLater(t *testing.T) {
 	}
 }
 
+// TestLogPullBeganBefore: a log whose pull began before the flight that it is about is whole in that
+// flight's folder.
+func TestLogPullBeganBefore(t *testing.T) {
+	b := newBoard(t)
+	log := randomContent(6, 50_000)
+	sum := sha256.Sum256(log)
+	b.check(b.v.Begin(vault.Ground, vault.RecordID{}))
+	b.block(1, 0, segment.Meta{})
+	pull := segment.File{ID: 1, Kind: segment.KindLog, Source: "pull", Format: "ulg", Size: 30_000, BeganUsec: b.clock.Microseconds() + 1}
+	b.put(pull, log[:20_000])
+	b.check(b.v.Begin(vault.Flight, vault.RecordID{}))
+	b.clock += time.Minute
+	b.block(1, 0, segment.Meta{})
+	b.check(b.v.Begin(vault.Ground, vault.RecordID{}))
+	b.clock += time.Minute
+	b.block(1, 0, segment.Meta{})
+	pull.Offset = 20_000
+	b.put(pull, log[20_000:30_000]) // handed over before the list was asked for
+	pull.Offset, pull.Size, pull.Of = 30_000, 50_000, "F00000002"
+	b.put(pull, log[30_000:])
+	pull.Offset, pull.End, pull.SHA256 = 50_000, true, hex.EncodeToString(sum[:])
+	b.put(pull, nil)
+	b.check(b.v.Close())
+	out := b.openAll()
+	for _, record := range []string{"G00000001", "F00000002"} {
+		if got := read(t, out[record], "autopilot", "00000000-pull.ulg"); !bytes.Equal(got, log) {
+			t.Errorf("%s: %d bytes, and not the log", record, len(got))
+		}
+	}
+	if r := report(t, out["F00000002"], "autopilot/00000000-pull.ulg"); r.From != "G00000001" || !r.Complete || r.SHA256OK == nil || !*r.SHA256OK {
+		t.Errorf("%+v", r)
+	}
+	if r := report(t, out["G00000001"], "autopilot/00000000-pull.ulg"); r.Of != "F00000002" {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestFilesApart: what is tampered goes below unverified/ only, for the record that it is about too.
 func TestFilesApart(t *testing.T) {
 	b := newBoard(t)

@@ -46,8 +46,12 @@ func (o *Opener) join() error {
 				first[key] = part{d, f}
 				continue
 			}
+			told := to.f.meta.Of
 			if err := to.d.absorb(to.f, d, f); err != nil {
 				return errors.Join(err, to.d.files.close(), d.files.close())
+			}
+			if of := to.f.meta.Of; told == "" && of != "" && of != to.d.summary.Record {
+				o.deliveries = append(o.deliveries, delivery{of: of, from: to.d.summary.Record, dir: to.d.dir, file: to.f.report})
 			}
 		}
 		if err := d.files.close(); err != nil {
@@ -74,6 +78,9 @@ func (d *done) absorb(f *file, from *done, part *file) error {
 	f.size, f.lostEnd = max(f.size, part.size), max(f.lostEnd, part.lostEnd)
 	f.ended, f.dropped, f.refused, f.differs = f.ended || part.ended, f.dropped+part.dropped, f.refused+part.refused, f.differs+part.differs
 	f.early = f.early || part.early
+	if f.meta.Of == "" {
+		f.meta.Of = part.meta.Of
+	}
 	if part.sum != "" {
 		f.sum = part.sum
 	}
