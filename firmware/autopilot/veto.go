@@ -12,6 +12,11 @@ import (
 // to arm comes after it.
 const approvalSeconds = 5
 
+// answerAgain is after what time an answer is sent a second time. PX4 passes over one that is not later
+// on its clock than its request; in its simulation that clock stands still for 4 ms at a time, and an
+// answer takes less than one. What comes when it waits no more it passes over, too.
+const answerAgain = 10 * time.Millisecond
+
 // denialAgain is how long a denial is not recorded again: PX4 repeats its request.
 const denialAgain = 3 * time.Second
 
@@ -24,10 +29,22 @@ type veto struct {
 	p          *Part
 	denied     time.Duration
 	hasDenied  bool
-	overridden bool // and that was recorded, since the last disarming
+	overridden bool                      // and that was recorded, since the last disarming
+	again      *common.MessageCommandAck // to be sent once more; nil: nothing is
+	againAt    time.Duration
 }
 
-func (v *veto) step(now time.Duration) time.Duration { return now + idle }
+func (v *veto) step(now time.Duration) time.Duration {
+	if v.again == nil {
+		return now + idle
+	}
+	if now >= v.againAt {
+		v.p.tell(v.again)
+		v.again = nil
+		return now + idle
+	}
+	return v.againAt
+}
 
 func (v *veto) handle(m message.Message, e *entry) {
 	switch m := m.(type) {
@@ -49,15 +66,27 @@ func (v *veto) request(m *common.MessageCommandLong, e *entry) {
 	v.p.look(true)
 	if !v.p.pilot.mayAsk() || !v.p.objects() {
 		v.lifted()
-		v.p.ack(e, m.Command, common.MAV_RESULT_ACCEPTED, approvalSeconds)
+		v.answer(e, common.MAV_RESULT_ACCEPTED, approvalSeconds)
 		return
 	}
-	if !v.p.ack(e, m.Command, common.MAV_RESULT_DENIED, int32(common.MAV_ARM_AUTH_DENIED_REASON_GENERIC)) {
+	if !v.answer(e, common.MAV_RESULT_DENIED, int32(common.MAV_ARM_AUTH_DENIED_REASON_GENERIC)) {
 		return // what was not said is no denial; PX4 asks again
 	}
 	if v.deny() {
 		v.p.texts.urgent = v.p.well.cause.DeniedText()
 	}
+}
+
+// answer answers at once, and again; false: the link took nothing.
+func (v *veto) answer(e *entry, result common.MAV_RESULT, param2 int32) bool {
+	m := &common.MessageCommandAck{Command: common.MAV_CMD_ARM_AUTHORIZATION_REQUEST, Result: result, ResultParam2: param2,
+		TargetSystem: uint8(e.frame.System), TargetComponent: uint8(e.frame.Component)}
+	v.again = nil
+	if !v.p.tell(m) {
+		return false
+	}
+	v.again, v.againAt = m, v.p.now+answerAgain
+	return true
 }
 
 // deny records a denial, unless the same one was recorded just now.

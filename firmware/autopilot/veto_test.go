@@ -12,17 +12,17 @@ import (
 	"holdfast/firmware/autopilot/allow"
 )
 
-// ask sends PX4's request for authorisation and returns the answers.
+// ask sends PX4's request for authorisation and returns the answers: two that are the same.
 func ask(r *rig, system, component uint8) []*common.MessageCommandAck {
 	before := len(sentOf[*common.MessageCommandAck](r))
 	r.pilot.say(&common.MessageCommandLong{TargetSystem: system, TargetComponent: component, Command: common.MAV_CMD_ARM_AUTHORIZATION_REQUEST})
-	r.run(20 * time.Millisecond)
+	r.run(50 * time.Millisecond)
 	return sentOf[*common.MessageCommandAck](r)[before:]
 }
 
 func answered(t *testing.T, name string, got []*common.MessageCommandAck, result common.MAV_RESULT, param2 int32) {
 	t.Helper()
-	if len(got) != 1 || got[0].Result != result || got[0].ResultParam2 != param2 || got[0].Progress != 0 || got[0].TargetSystem != 1 {
+	if len(got) != 2 || *got[0] != *got[1] || got[0].Result != result || got[0].ResultParam2 != param2 || got[0].Progress != 0 || got[0].TargetSystem != 1 {
 		t.Errorf("%s: answers %+v", name, got)
 	}
 }
