@@ -159,14 +159,22 @@ func (c *controller) acks(command common.MAV_CMD) (results []common.MAV_RESULT) 
 	return results
 }
 
-// answer sends a command until a new answer to it comes, as PX4 repeats itself.
+// answer sends a command until a new answer to it comes, as PX4 repeats itself. One that asks for
+// authorisation to arm is answered twice, by the same.
 func (c *controller) answer(command common.MAV_CMD, target byte) common.MAV_RESULT {
 	c.t.Helper()
-	before := len(c.acks(command))
+	before, want := len(c.acks(command)), 1
+	if command == armAuthorization {
+		want = 2
+	}
 	for range 20 {
 		c.say(1, 1, &common.MessageCommandLong{TargetSystem: 1, TargetComponent: target, Command: command, Param1: 1})
-		if eventually(2*time.Second, func() bool { return len(c.acks(command)) > before }) {
-			return c.acks(command)[before]
+		if eventually(2*time.Second, func() bool { return len(c.acks(command)) >= before+want }) {
+			got := c.acks(command)[before:]
+			if got[want-1] != got[0] {
+				c.t.Errorf("two answers to one %v: %v", command, got)
+			}
+			return got[0]
 		}
 	}
 	c.t.Fatalf("no answer to %v", command)
