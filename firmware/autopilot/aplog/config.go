@@ -92,11 +92,13 @@ const (
 	outRetry   = 20 * time.Millisecond   // until Out is asked again
 	minTimeout = 200 * time.Millisecond  // of a request, before it is sent again
 	maxTimeout = 5 * time.Second
+	minTurn    = 60 * time.Millisecond // that a request costs, with those that are lost
 
 	windowSize = 512 << 10 // more than a burst of ArduPilot's FTP: 2000 replies of 239 bytes
 	putSize    = 32 << 10  // of one block of the record
 	chunkSize  = 90 * 700  // asked for by one LOG_REQUEST_DATA: 0.7 s at 921,600 baud
-	joinHoles  = 2 << 10   // holes that lie closer are asked for at once
+	joinHoles  = 2 << 10   // holes that lie closer are asked for at once, until it is known how fast bytes come
+	measured   = 16 << 10  // bytes of an answer that tell how fast they come
 
 	maxRanges  = 4096 // ranges that a set holds
 	maxEntries = 2048 // logs that a list holds

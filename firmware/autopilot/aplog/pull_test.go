@@ -36,3 +36,15 @@ func TestPullLossy(t *testing.T) {
 		}
 	}
 }
+
+// TestPullFastLossy: on a fast line that loses a tenth, holes that lie apart are asked for at once: the
+// turns of a request for each would cost more than the bytes between.
+func TestPullFastLossy(t *testing.T) {
+	r := newRig(t, aplog.PX4, 1, nil)
+	r.loss, r.baud, r.delay = 0.1, 600_000, 40*time.Millisecond
+	r.v.logs = []vlog{{100, content(1, 3_000_000), ""}}
+	r.pulls(5*time.Minute, 1)
+	if r.store.of("pull")[0].check(t, r.v.logs[0].data) > 0 || r.now > 100*time.Second {
+		t.Errorf("it took %v, sent %v", r.now, r.sent)
+	}
+}

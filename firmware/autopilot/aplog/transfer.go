@@ -35,7 +35,9 @@ type transfer struct {
 	answered  bool
 	burst     bool // it is a burst of FTP, which ends where the autopilot likes
 	fresh     int  // new bytes since the request
+	came      int  // bytes since the request, new or not
 	time      timing
+	perKiB    time.Duration // how long 1 KiB takes to come; 0: not measured
 	rateAt    time.Duration
 	stalls    int
 	giveUps   int
@@ -87,6 +89,7 @@ func (t *transfer) data(off int64, p []byte) {
 	if t.w == nil {
 		return
 	}
+	t.came += len(p)
 	if n := t.w.put(off, p); n > 0 {
 		t.fresh += n
 		t.stalls, t.giveUps = 0, 0
@@ -237,7 +240,7 @@ func (t *transfer) choose() []segment.Range {
 	case len(holes) > 0 && t.ftp != nil:
 		return t.ftp.pieces(holes)
 	case len(holes) > 0:
-		return []segment.Range{join(holes)}
+		return []segment.Range{join(holes, t.bridge())}
 	}
 	from := max(t.high, t.w.base)
 	to := min(t.size, t.w.room())
@@ -265,12 +268,29 @@ func (t *transfer) chunk() int64 {
 	return chunkSize
 }
 
+// measure notes how fast the answer to a request came, if it was long enough to tell.
+func (t *transfer) measure() {
+	if t.came >= measured && t.lastAt > t.askedAt {
+		t.perKiB = (t.lastAt - t.askedAt) * 1024 / time.Duration(t.came)
+	}
+}
+
+// bridge is up to what distance holes are asked for at once: as much as comes in the time that another
+// request takes, or is missed in.
+func (t *transfer) bridge() int64 {
+	if t.perKiB == 0 || t.l.cfg.Rate > 0 {
+		return joinHoles
+	}
+	turn := max((t.time.smooth+4*t.time.vary)/2, minTurn)
+	return min(max(int64(turn*1024/t.perKiB), 512), chunkSize)
+}
+
 // join makes one range of the first holes that lie close to each other: an autopilot answers one
-// request at a time, so bytes that come twice cost less than a round trip.
-func join(holes []segment.Range) segment.Range {
+// request at a time, so bytes that come twice cost less than another one.
+func join(holes []segment.Range, bridge int64) segment.Range {
 	r := holes[0]
 	for _, h := range holes[1:] {
-		if h.From-r.To > joinHoles || h.To-r.From > chunkSize {
+		if h.From-r.To > bridge || h.To-r.From > chunkSize {
 			break
 		}
 		r.To = h.To
@@ -292,7 +312,8 @@ func (t *transfer) send(want []segment.Range, now time.Duration) time.Duration {
 	if !ok {
 		return now + outRetry
 	}
-	t.asked, t.askedAt, t.lastAt, t.answered, t.fresh = want, now, now, false, 0
+	t.measure()
+	t.asked, t.askedAt, t.lastAt, t.answered, t.fresh, t.came = want, now, now, false, 0, 0
 	t.burst = burst
 	t.pace(now)
 	if last := want[len(want)-1]; fresh {
