@@ -71,7 +71,7 @@ func (e entry) continues(old entry) bool {
 	case e.utc != 0 && e.utc == old.utc && e.size == old.size:
 		return true
 	}
-	return e.id == old.id && (!e.moves || e.num == old.num)
+	return e.id == old.id && e.num >= old.num && (!e.moves || e.num == old.num) // fewer: some were erased
 }
 
 // fresh are the indexes of logs that came or grew since the list before. In the first list of all
