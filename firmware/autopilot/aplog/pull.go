@@ -115,18 +115,16 @@ func (p *puller) halt() {
 // endTries bounds LOG_REQUEST_END on a link that takes nothing.
 const endTries = 20
 
-// sendEnd stops what an autopilot sends. An armed one gets nothing of a pull, not even this, and
+// sendEnd stops what an autopilot sends. An armed one, or one that is silent, gets nothing of a pull, not even this, and
 // stops by itself: ArduPilot at arming, PX4 where the piece ends that it was asked for.
 func (p *puller) sendEnd() {
-	if p.l.armed {
+	if p.l.armed || !p.l.alive() {
 		p.ends = 0
 	}
 	if p.ends == 0 {
 		return
 	}
-	if p.ends--; p.l.armed {
-		p.ends = 0
-	}
+	p.ends--
 	if p.l.cfg.Out.Send(compOnboard, &ap.MessageLogRequestEnd{TargetSystem: p.l.system, TargetComponent: compAutopilot}) {
 		p.ends = 0
 	}
